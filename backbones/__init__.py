@@ -1,0 +1,6 @@
+"""Backbones: networks that turn images into feature maps."""
+
+from backbones.base import BACKBONES, Backbone
+from backbones.mobilenetv2 import MobileNetV2
+
+__all__ = ['BACKBONES', 'Backbone', 'MobileNetV2']

@@ -1,0 +1,44 @@
+"""What a backbone promises, and the registry that finds one by name.
+
+A backbone turns a batch of normalised images into feature maps, finest first. It says beforehand, in
+two tuples, how many channels each map has and by how much each is smaller than the image. Heads are
+built from these two tuples and from nothing else, so any backbone goes under any head.
+
+Worked shapes for a batch of two 64x64 images and `MobileNetV2(taps=('stage3', 'stage5', 'last'))`:
+
+    channels = (32, 96, 1280)
+    strides  = (8, 16, 32)
+    forward((2, 3, 64, 64)) -> [(2, 32, 8, 8), (2, 96, 4, 4), (2, 1280, 2, 2)]
+
+An image side that is no multiple of the stride is rounded up: 65 pixels at stride 32 give 3 cells.
+"""
+
+from abc import ABC, abstractmethod
+
+from mmengine.registry import Registry
+from torch import Tensor, nn
+
+BACKBONES = Registry('backbone', scope='mmengine', locations=['backbones'])
+
+
+class Backbone(nn.Module, ABC):
+    """Base class of every backbone.
+
+    Attributes:
+        channels: channels of each returned map, finest map first.
+        strides: image pixels per cell of each returned map, in the same order.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            images: normalised images, float, (B, 3, H, W).
+
+        Returns:
+            One (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) map per entry of `channels`.
+        """

@@ -1,0 +1,341 @@
+"""MobileNetV2: inverted residuals with linear bottlenecks.
+
+Paper: "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv 1801.04381, Table 2 and section 3.
+Dilation follows the authors' `slim/nets/mobilenet/mobilenet.py` (`mobilenet_base`, `output_stride`).
+State-dict keys follow `torchvision.models.mobilenet_v2` (`features.N...`), so its weights, and the many
+files that copy its layout, load without a map. slim's `layer_k` is `features[k - 1]` here.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.base import BACKBONES, Backbone
+from backbones.pretrained import load_pretrained
+
+# Table 2. One row per stage: expansion t, channels c, blocks n, stride s of the first block.
+STAGES = (
+    # t, c, n, s
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+STEM_CHANNELS = 32
+LAST_CHANNELS = 1280
+PADDINGS = ('symmetric', 'same')
+OUTPUT_STRIDES = (8, 16, 32)
+
+# Every name `taps` accepts, in the order the network computes them. Stage 1 expands nothing (t = 1).
+TAP_NAMES = (
+    'stem',
+    'stage1',
+    *(name for stage in range(2, 8) for name in (f'stage{stage}_expand', f'stage{stage}')),
+    'last',
+)
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Round a channel count to a multiple of `divisor` that is at least 90 % of `value`.
+
+    The rule of the authors' `slim/nets/mobilenet/conv_blocks.py` (`_make_divisible`).
+    """
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * value else rounded + divisor
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution padded as TensorFlow's "SAME": ceil(size / stride) outputs, the odd pixel at the end.
+
+    At stride 2 an even image gets nothing before it and one row after it. torch's own
+    `padding='same'` refuses strides, hence this class.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Conv2d gives it)
+        height = self._total_padding(input.shape[-2], axis=0)
+        width = self._total_padding(input.shape[-1], axis=1)
+        padding = (width // 2, width - width // 2, height // 2, height - height // 2)
+        return super().forward(F.pad(input, padding))
+
+    def _total_padding(self, size: int, *, axis: int) -> int:
+        stride = self.stride[axis]
+        reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        outputs = -(-size // stride)
+        return max((outputs - 1) * stride + reach - size, 0)
+
+
+class ConvNormActivation(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU6: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s))."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        padding: str = 'symmetric',
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+    ) -> None:
+        reach = dilation * (kernel_size - 1)
+        # At stride 1 TensorFlow's padding is symmetric too, and a plain convolution is faster.
+        needs_same = padding == 'same' and stride > 1
+        convolution = (SamePadConv2d if needs_same else nn.Conv2d)(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=0 if needs_same else reach // 2,
+            dilation=dilation,
+            groups=groups,
+            bias=False,
+        )
+        super().__init__(
+            convolution,
+            nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
+            nn.ReLU6(inplace=True),
+        )
+
+
+class InvertedResidual(nn.Module):
+    """Section 3.3's block: 1x1 expand, 3x3 depthwise, linear 1x1 projection, shortcut between thin ends.
+
+    Args:
+        in_channels: channels of the thin input.
+        out_channels: channels of the thin output.
+        stride: stride of the depthwise convolution.
+        dilation: dilation of the depthwise convolution.
+        expansion: t of Table 2; 1 leaves the expansion out.
+        stop_at_expansion: build the expansion only, for a network whose highest tap it is.
+        padding, norm_eps, norm_momentum: as in `MobileNetV2`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int,
+        dilation: int,
+        expansion: int,
+        stop_at_expansion: bool = False,
+        padding: str = 'symmetric',
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        norm = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        self.expanded_channels = hidden
+        # Section 3.3, Table 1: shortcut only where stride and channels leave the shape unchanged.
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.has_expansion = expansion != 1
+
+        layers: list[nn.Module] = []
+        if self.has_expansion:
+            layers.append(ConvNormActivation(in_channels, hidden, **norm))
+        if not stop_at_expansion:
+            layers += [
+                ConvNormActivation(
+                    hidden,
+                    hidden,
+                    kernel_size=3,
+                    stride=stride,
+                    dilation=dilation,
+                    groups=hidden,
+                    padding=padding,
+                    **norm,
+                ),
+                nn.Conv2d(hidden, out_channels, 1, bias=False),
+                # Linear bottleneck (section 3.2): no activation after the projection.
+                nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
+            ]
+        self.conv = nn.Sequential(*layers)
+
+    def expand(self, thin: Tensor) -> Tensor:
+        """Return the expanded tensor, (B, in, H, W) -> (B, in * expansion, H, W)."""
+        return self.conv[0](thin) if self.has_expansion else thin
+
+    def project(self, thin: Tensor, expanded: Tensor) -> Tensor:
+        """Finish the block from its expanded tensor; `thin` is the block's input, for the shortcut."""
+        for layer in self.conv[1:] if self.has_expansion else self.conv:
+            expanded = layer(expanded)
+        return thin + expanded if self.has_shortcut else expanded
+
+    def forward(self, thin: Tensor) -> Tensor:
+        return self.project(thin, self.expand(thin))
+
+
+@BACKBONES.register_module()
+class MobileNetV2(Backbone):
+    """MobileNetV2's convolutional part, returning the maps a head asks for.
+
+    Layers above the highest tap are not built. Convolutions start from Kaiming's normal distribution
+    over the fan-out, norms from one and zero, as torchvision does; slim drew from a normal of standard
+    deviation 0.09 truncated at two deviations.
+
+    Args:
+        width: multiplier of every channel count (the paper's width multiplier), above 0.
+        output_stride: 8, 16 or 32. Once the running stride reaches it, a layer of stride 2 keeps its
+            resolution and the layers after it are dilated by 2 instead (as in the authors' code).
+        taps: names of the maps to return, finest first: 'stem'; 'stage1' to 'stage7', the seven rows
+            of Table 2 (16, 24, 32, 64, 96, 160, 320 channels at width 1); 'stage2_expand' to
+            'stage7_expand', the expanded tensor inside the first block of that stage, before its
+            stride; 'last', the 1x1 convolution to 1280 channels.
+        padding: 'symmetric' for weights born in PyTorch, 'same' for TensorFlow's. Weights are only
+            right under the padding they were trained with.
+        last_channels: channels of 'last'. By default 1280 * max(1, width): a width below 1 does not
+            shrink it (section 5, "Memory"; the Object Detection API does shrink it).
+        norm_eps: epsilon of the batch norms. torchvision 1e-5, TensorFlow 1e-3.
+        norm_momentum: share of the new batch in the running statistics. torchvision 0.1;
+            TensorFlow's decay 0.997 is 0.003 here.
+        pretrained: where weights come from; see `backbones.pretrained.load_pretrained`.
+        frozen_stages: 0 trains everything; n keeps the stem and stages 1 to n as they are (no
+            gradients, norms in evaluation mode); 8 freezes 'last' too.
+
+    Raises:
+        ValueError: an argument is outside what is named above, or `taps` is empty, repeats a name
+            or is not finest first.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        output_stride: int = 32,
+        taps: Sequence[str] = ('last',),
+        padding: str = 'symmetric',
+        last_channels: int | None = None,
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+        pretrained: str | None = None,
+        frozen_stages: int = 0,
+    ) -> None:
+        super().__init__()
+        taps = check_taps(taps)
+        if width <= 0:
+            raise ValueError(f'width must be above 0, got {width}')
+        if output_stride not in OUTPUT_STRIDES:
+            raise ValueError(f'output_stride must be one of {OUTPUT_STRIDES}, got {output_stride}')
+        if padding not in PADDINGS:
+            raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
+        if not 0 <= frozen_stages <= len(STAGES) + 1:
+            raise ValueError(f'frozen_stages must lie in 0..{len(STAGES) + 1}, got {frozen_stages}')
+
+        common = {'padding': padding, 'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        highest = TAP_NAMES.index(taps[-1])
+        channels = make_divisible(STEM_CHANNELS * width)
+        layers: list[nn.Module] = [ConvNormActivation(3, channels, kernel_size=3, stride=2, **common)]
+        # (layer index, is it the expanded tensor inside) -> tap name, and each tap's channels and stride.
+        positions: dict[tuple[int, bool], str] = {(0, False): 'stem'}
+        shapes: dict[str, tuple[int, int]] = {'stem': (channels, 2)}
+        stage_of_layer = [0]
+        running_stride, dilation = 2, 1
+
+        for stage, (expansion, stage_channels, blocks, stage_stride) in enumerate(STAGES, start=1):
+            name, expand_name = f'stage{stage}', f'stage{stage}_expand'
+            lowest_name = expand_name if expansion != 1 else name
+            if TAP_NAMES.index(lowest_name) > highest:
+                break
+            only_expansion = expand_name == taps[-1]
+            out_channels = make_divisible(stage_channels * width)
+            for block in range(1 if only_expansion else blocks):
+                stride = stage_stride if block == 0 else 1
+                block_dilation = dilation
+                if block == 0:
+                    shapes[expand_name] = (channels * expansion, running_stride)
+                    positions[len(layers), True] = expand_name
+                if stride > 1 and running_stride == output_stride:
+                    # The layer that would have strided keeps the rate so far; those after it double it.
+                    dilation *= stride
+                    stride = 1
+                running_stride *= stride
+                layers.append(
+                    InvertedResidual(
+                        channels,
+                        out_channels,
+                        stride=stride,
+                        dilation=block_dilation,
+                        expansion=expansion,
+                        stop_at_expansion=only_expansion,
+                        **common,
+                    )
+                )
+                stage_of_layer.append(stage)
+                channels = out_channels
+            positions[len(layers) - 1, False] = name
+            shapes[name] = (channels, running_stride)
+
+        if taps[-1] == 'last':
+            last = last_channels or make_divisible(LAST_CHANNELS * max(1.0, width))
+            positions[len(layers), False] = 'last'
+            shapes['last'] = (last, running_stride)
+            layers.append(ConvNormActivation(channels, last, norm_eps=norm_eps, norm_momentum=norm_momentum))
+            stage_of_layer.append(len(STAGES) + 1)
+
+        self.features = nn.Sequential(*layers)
+        self.taps = taps
+        self.channels = tuple(shapes[tap][0] for tap in taps)
+        self.strides = tuple(shapes[tap][1] for tap in taps)
+        self._wanted = {place for place, name in positions.items() if name in taps}
+        self._frozen_layers = sum(stage <= frozen_stages for stage in stage_of_layer)
+        if frozen_stages == 0:
+            self._frozen_layers = 0
+
+        self._initialise()
+        if pretrained is not None:
+            self.load_report = load_pretrained(self, pretrained)
+        for layer in self.features[: self._frozen_layers]:
+            layer.requires_grad_(False)
+        self.train()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out')
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = []
+        tensor = images
+        for index, layer in enumerate(self.features):
+            if (index, True) in self._wanted:
+                expanded = layer.expand(tensor)
+                maps.append(expanded)
+                if index == len(self.features) - 1 and self.taps[-1].endswith('_expand'):
+                    break
+                tensor = layer.project(tensor, expanded)
+            else:
+                tensor = layer(tensor)
+            if (index, False) in self._wanted:
+                maps.append(tensor)
+        return maps
+
+    def train(self, mode: bool = True) -> 'MobileNetV2':
+        """Switch to training, except in the frozen layers, whose running statistics stay as they are."""
+        super().train(mode)
+        for layer in self.features[: self._frozen_layers]:
+            layer.eval()
+        return self
+
+
+def check_taps(taps: Sequence[str]) -> tuple[str, ...]:
+    """Return `taps` as a tuple, or raise ValueError naming the known taps or the right order."""
+    if isinstance(taps, str):
+        raise ValueError(f'taps must be a sequence of names, got the string {taps!r}: use ({taps!r},)')
+    unknown = [tap for tap in taps if tap not in TAP_NAMES]
+    if unknown or not taps:
+        raise ValueError(f'unknown taps {unknown}; known are {TAP_NAMES}' if unknown else 'taps is empty')
+    in_order = tuple(sorted(set(taps), key=TAP_NAMES.index))
+    if tuple(taps) != in_order:
+        raise ValueError(f'taps must name each map once, finest first: {in_order}, got {tuple(taps)}')
+    return in_order

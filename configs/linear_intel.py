@@ -1,0 +1,53 @@
+"""Intel image scenes: fine-tune MobileNetV2 1.0 on six kinds of landscape.
+
+Data       https://www.kaggle.com/datasets/puneet6060/intel-image-classification, unpacked into data/intel:
+           seg_train/seg_train/<class>/*.jpg, seg_test/seg_test/<class>/*.jpg
+Command    python tools/train.py configs/linear_intel.py
+           without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
+Recipe     ImageNet weights, AdamW 5e-4 with warm-up and cosine over 3 epochs, 224 px. (The exercise this
+           comes from: Adam 1e-5, batch 128, 10 epochs.)
+Published  0.93 test accuracy on the full set, by that exercise
+Measured   see the table in README.md
+"""
+
+_base_ = ['_base_/runtime.py']
+
+data_root = 'data/intel'
+
+model = dict(
+    backbone=dict(type='MobileNetV2', width=1.0, pretrained='torchvision'),
+    head=dict(type='LinearHead', dropout=0.2, label_smoothing=0.1),
+    normalise='imagenet',
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    dataset=dict(
+        type='ImageFolder',
+        split='seg_train',
+        augment=[
+            dict(type='RandomResizedCrop', size=(224, 224), scale=(0.5, 1.0)),
+            dict(type='HorizontalFlip', p=0.5),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    dataset=dict(
+        type='ImageFolder',
+        split='seg_test',
+        augment=[dict(type='ResizeCenterCrop', resize=224, crop=224)],
+    ),
+)
+
+train_cfg = dict(max_epochs=3)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.04, begin=0, end=1),
+    dict(type='CosineAnnealingLR', begin=1, end=3, T_max=2, eta_min=1e-6),
+]

@@ -1,0 +1,6 @@
+"""Heads: what turns feature maps into a task's answer."""
+
+from heads.base import HEADS, Head
+from heads.linear import LinearHead
+
+__all__ = ['HEADS', 'Head', 'LinearHead']

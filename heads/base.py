@@ -1,0 +1,82 @@
+"""What a head promises, and the registry that finds one by name.
+
+A head turns a backbone's feature maps into a task's answer in three steps, kept apart so that each can
+be tested and exported on its own:
+
+    outputs = head(features)                        # tensors only: what an exported model computes
+    losses  = head.loss(outputs, targets)           # {'loss_...': scalar}, for training
+    results = head.predict(outputs, image_sizes)    # one answer per image, in the original image's pixels
+
+It is built from the backbone's `channels` and `strides` and the number of classes in the data.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from mmengine.registry import Registry
+from torch import Tensor, nn
+
+HEADS = Registry('head', scope='mmengine', locations=['heads'])
+
+
+class Head(nn.Module, ABC):
+    """Base class of every head.
+
+    Attributes:
+        task: the task it answers ('classification', ...), which decides the result class and the metric.
+
+    Args:
+        channels: channels of the backbone's maps, finest first.
+        strides: image pixels per cell of those maps.
+        num_classes: classes in the data. Background is never counted.
+
+    Raises:
+        ValueError: `channels` and `strides` differ in length, or `num_classes` is below 1.
+    """
+
+    task: ClassVar[str]
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, num_classes: int) -> None:
+        super().__init__()
+        if len(channels) != len(strides) or not channels:
+            raise ValueError(
+                f'a head needs one stride per map, got channels {list(channels)} and strides {list(strides)}'
+            )
+        if num_classes < 1:
+            raise ValueError(f'num_classes must be at least 1, got {num_classes}')
+        self.channels = tuple(channels)
+        self.strides = tuple(strides)
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor]) -> Any:
+        """Turn feature maps into raw outputs.
+
+        Args:
+            features: one (B, channels[i], H_i, W_i) map per entry of `channels`.
+
+        Returns:
+            A tensor, or a tuple or dict of tensors. No Python branching on data, so it can be exported.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Compare raw outputs with the targets.
+
+        Returns:
+            Scalars. Those whose name starts with 'loss_' are added up and minimised; others are logged.
+        """
+
+    @abstractmethod
+    def predict(self, outputs: Any, image_sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Turn raw outputs into one answer per image.
+
+        Args:
+            outputs: what `forward` returned, in float32.
+            image_sizes: (height, width) of every original image, in pixels.
+
+        Returns:
+            One dict of NumPy arrays and numbers per image: the fields of the task's result class,
+            geometry in the original image's pixels.
+        """

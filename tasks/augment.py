@@ -1,0 +1,110 @@
+"""The one door to albumentations: build transforms by name, and make their randomness repeatable.
+
+What an image goes through depends on (seed, epoch, sample index) and on nothing else: not on the number of
+workers, not on what was drawn before, not on whether the run was resumed.
+"""
+
+import os
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.registry import TRANSFORMS
+
+from tasks.errors import UserError
+from tasks.registry import closest
+
+# Without this the import asks the network for a newer release.
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
+
+# Keys of `tasks.samples.Sample` targets that albumentations moves along with the image.
+INTERPOLATIONS = {'nearest': 0, 'linear': 1, 'cubic': 2, 'area': 3, 'lanczos': 4}  # cv2.INTER_*
+
+
+class Augment:
+    """A list of albumentations transforms, by name, applied with a random state of its own per sample.
+
+    Args:
+        transforms: config entries, `dict(type='HorizontalFlip', p=0.5)`: any class of albumentations, or
+            one registered in mmengine's TRANSFORMS. Interpolations may be named ('nearest', 'linear',
+            'cubic', 'area', 'lanczos').
+        where: the config key, for messages.
+        seed: seed of the run.
+        **compose: further arguments of `albumentations.Compose`, for example `bbox_params`.
+
+    Raises:
+        UserError: an unknown transform or option; the closest names are shown.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Mapping[str, Any]] = (),
+        *,
+        where: str = 'augment',
+        seed: int = 0,
+        **compose: Any,
+    ) -> None:
+        import albumentations
+
+        self.seed = seed
+        built = [build_transform(entry, where=f'{where}[{i}]') for i, entry in enumerate(transforms)]
+        self._compose = albumentations.Compose(built, seed=seed, **compose)
+
+    def __call__(self, *, epoch: int, index: int, **targets: Any) -> dict[str, Any]:
+        """Apply the transforms.
+
+        Args:
+            epoch, index: which pass over the data, and which sample.
+            **targets: `image` (RGB uint8, (H, W, 3)) and whatever is to move with it: `mask`, `bboxes`, ...
+
+        Returns:
+            The transformed targets under the same names; the image contiguous.
+        """
+        # Spawned from one sequence, so that neither stream repeats the other or another sample's.
+        state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(4, np.uint64)
+        self._compose.set_random_state(np.random.default_rng(state[:2]), random.Random(int(state[2])))
+        result = self._compose(**targets)
+        return {**result, 'image': np.ascontiguousarray(result['image'])}
+
+
+def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:
+    """Build one transform from its config entry. `transforms` inside it are built as well (OneOf, ...)."""
+    import albumentations
+    from albumentations.core.composition import BaseCompose
+    from albumentations.core.transforms_interface import BasicTransform
+
+    if not isinstance(entry, Mapping) or not isinstance(entry.get('type'), str):
+        raise UserError(f"{where} must be dict(type='Name', ...), got {entry!r}")
+    name = entry['type']
+    options = {key: value for key, value in entry.items() if key != 'type'}
+    factory = TRANSFORMS.module_dict.get(name) or getattr(albumentations, name, None)
+    if not (isinstance(factory, type) and issubclass(factory, (BasicTransform, BaseCompose))):
+        known = [
+            key
+            for key, value in vars(albumentations).items()
+            if isinstance(value, type) and issubclass(value, (BasicTransform, BaseCompose))
+        ]
+        known += list(TRANSFORMS.module_dict)
+        raise UserError(f'{where}: no transform is called {name!r}. {closest(name, known)}')
+
+    if 'transforms' in options:
+        options['transforms'] = [
+            build_transform(inner, where=f'{where}.transforms[{i}]')
+            for i, inner in enumerate(options['transforms'])
+        ]
+    for key, value in options.items():
+        if key.endswith('interpolation') and isinstance(value, str):
+            if value not in INTERPOLATIONS:
+                raise UserError(f'{where} ({name}): {key}={value!r} is none of {list(INTERPOLATIONS)}')
+            options[key] = INTERPOLATIONS[value]
+        elif isinstance(value, list) and key != 'transforms':
+            options[key] = tuple(value)  # a checkpoint's config comes back with lists
+    try:
+        with warnings.catch_warnings():
+            # albumentations only warns of an option it does not know, and goes on without it.
+            warnings.simplefilter('error', UserWarning)
+            return factory(**options)
+    except (TypeError, ValueError, UserWarning) as error:
+        raise UserError(f'{where} ({name}): {error}') from error

@@ -1,0 +1,14 @@
+"""Classification: one label for a whole image."""
+
+from tasks.classification import dataset, metric, transforms
+from tasks.classification.result import ClassificationResult
+from tasks.task import Task
+
+__all__ = ['TASK', 'ClassificationResult', 'dataset', 'metric', 'transforms']
+
+TASK = Task(
+    name='classification',
+    result=ClassificationResult,
+    metric={'type': 'ClassificationMetric'},
+    batch_augment=lambda entries, num_classes: transforms.BatchAugment(entries, num_classes=num_classes),
+)

@@ -1,0 +1,115 @@
+"""From pictures on disk to annotated pictures, predictions.json and a contact sheet."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tasks.drawing import contact_sheet
+from tasks.errors import UserError
+from tasks.images import ImageError, is_image_name
+from tasks.model import VisionModel
+
+SHEET_LIMIT = 48
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[str]:
+    """Return the image files that files and folders stand for; folders are searched to the bottom.
+
+    Raises:
+        UserError: an input does not exist, or nothing is a picture by its ending.
+    """
+    found: list[str] = []
+    for each in inputs:
+        path = Path(each).expanduser()
+        if path.is_dir():
+            inside = sorted(
+                str(Path(parent) / file)
+                for parent, _, files in os.walk(path)
+                for file in files
+                if is_image_name(file) and not file.startswith('.')
+            )
+            if not inside:
+                raise UserError(f'no pictures (.jpg, .png, ...) in {path} or below')
+            found += inside
+        elif path.is_file():
+            found.append(str(path))
+        else:
+            raise UserError(f'there is no file or folder {path}')
+    return found
+
+
+def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -> dict[str, Any]:
+    """Predict every picture; write annotated pictures, `predictions.json` and `contact_sheet.png`.
+
+    Unreadable files are named and left out.
+
+    Args:
+        model: in evaluation mode.
+        inputs: image files and folders.
+        out: folder to write to.
+
+    Returns:
+        What predictions.json holds: `predictions`, `skipped` (reason by path), `class_names`.
+
+    Raises:
+        UserError: nothing could be read, or `out` cannot be written.
+    """
+    from rich.progress import track
+
+    paths = find_images(inputs)
+    names = output_names(paths)
+    predictions: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    sheet: list[tuple[Image.Image, str]] = []
+    # The sheet shows an even selection when there are too many for one page.
+    shown = {round(i * (len(paths) - 1) / max(1, SHEET_LIMIT - 1)) for i in range(SHEET_LIMIT)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for index, path in enumerate(track(paths, 'predicting', transient=True)):
+            try:
+                result = next(model.predict_each([path]))
+            except ImageError as error:
+                skipped[path] = error.reason
+                print(f'skipped {error}')
+                continue
+            target = out / names[index]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            result.draw().save(target)
+            predictions.append({**result.summary(), 'picture': str(target)})
+            if index in shown or len(paths) <= SHEET_LIMIT:
+                picture = Image.fromarray(result.image)
+                picture.thumbnail((400, 400))
+                sheet.append((picture, result.title()))
+        report = {
+            'class_names': list(model.classes),
+            'predictions': predictions,
+            'skipped': skipped,
+        }
+        (out / 'predictions.json').write_text(json.dumps(report, indent=1), encoding='utf-8')
+        if sheet:
+            contact_sheet(sheet).save(out / 'contact_sheet.png')
+    except OSError as error:
+        raise UserError(f'cannot write to {out}: {error}') from error
+    if not predictions:
+        raise UserError(f'none of the {len(paths)} files is a readable picture')
+    return report
+
+
+def output_names(paths: Sequence[str]) -> list[Path]:
+    """Return a relative .png or .jpg name for each input, distinct, keeping folders that tell them apart."""
+    base = Path(os.path.commonpath([str(Path(path).absolute().parent) for path in paths]))
+    names: list[Path] = []
+    taken: set[Path] = set()
+    for path in paths:
+        relative = Path(path).absolute().relative_to(base)
+        suffix = '.png' if relative.suffix.lower() != '.jpg' else '.jpg'
+        name = relative.with_suffix(suffix)
+        if name in taken:  # a.png beside a.bmp
+            name = relative.with_name(f'{relative.stem}_{relative.suffix[1:].lower()}{suffix}')
+        taken.add(name)
+        names.append(name)
+    return names

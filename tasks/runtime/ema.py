@@ -1,0 +1,88 @@
+"""Exponential moving average of the weights: a second model, used for validation and deployment."""
+
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from tasks.errors import UserError
+
+
+class EMAHook(Hook):
+    """Average the weights and norm statistics after every optimiser step.
+
+    slim trains with decay 0.9999 and lets it rise with the step count, as here:
+    min(decay, (1 + steps) / (10 + steps)), TensorFlow's `ExponentialMovingAverage(num_updates)`. So a short
+    run is averaged over a short past. mmengine's own EMAHook copies tensor by tensor in Python, and
+    swaps weights inside checkpoints.
+
+    Args:
+        decay: share of the past kept per step, below 1.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, decay: float = 0.9999) -> None:
+        if not 0 < decay < 1:
+            raise UserError(f'ema.decay must lie between 0 and 1, got {decay}')
+        self.decay = decay
+        self.averaged: AveragedModel | None = None
+
+    def before_train(self, runner: Any) -> None:
+        if self.averaged is None:
+            self.averaged = AveragedModel(unwrap(runner.model), multi_avg_fn=self._average, use_buffers=True)
+
+    def _average(self, averaged: Any, current: Any, steps: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # counters
+            torch._foreach_copy_(averaged, current)
+            return
+        count = int(steps)
+        decay = min(self.decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if runner.optim_wrapper.should_update() and self.averaged is not None:
+            self.averaged.update_parameters(unwrap(runner.model))
+
+    def before_val_epoch(self, runner: Any) -> None:
+        self._swap(runner)
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self._swap(runner)
+
+    def _swap(self, runner: Any) -> None:
+        if self.averaged is None:  # evaluation without training
+            return
+        model = unwrap(runner.model)
+        for ours, theirs in zip(tensors(self.averaged.module), tensors(model), strict=True):
+            ours.data, theirs.data = theirs.data, ours.data
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights and the number of averaged steps."""
+        assert self.averaged is not None, 'training has not begun'
+        return {
+            'weights': self.averaged.module.state_dict(),
+            'steps': int(self.averaged.n_averaged),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], runner: Any) -> None:
+        """Take up an earlier run's average."""
+        self.before_train(runner)
+        assert self.averaged is not None
+        self.averaged.module.load_state_dict(state['weights'])
+        self.averaged.n_averaged.fill_(state['steps'])
+
+
+def tensors(module: nn.Module) -> list[Tensor]:
+    """Return every parameter and buffer of a module, in a fixed order."""
+    return [*module.parameters(), *module.buffers()]
+
+
+def unwrap(model: nn.Module) -> Any:
+    """Return the model inside a distributed wrapper, or the model itself."""
+    return model.module if is_model_wrapper(model) else model

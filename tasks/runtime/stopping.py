@@ -1,0 +1,92 @@
+"""Stopping: early, when validation no longer improves; or on request, after saving."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+
+from tasks.errors import UserError
+from tasks.registry import closest
+
+
+class EarlyStopping(Hook):
+    """Stop when the score has not risen for a while. (mmengine's hook takes an equal score for a rise.)
+
+    Args:
+        patience: validations without improvement before training stops.
+        min_delta: what counts as an improvement.
+        monitor: name of the score; by default the task's primary one.
+
+    Attributes:
+        best_score: the best score so far, None before the first validation.
+        wait_count: validations since then.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, patience: int = 5, min_delta: float = 0.0, monitor: str | None = None) -> None:
+        self.patience = patience
+        self.min_delta = min_delta
+        self.monitor = monitor
+        self.best_score: float | None = None
+        self.wait_count = 0
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        name = self.monitor or runner.val_loop.evaluator.metrics[0].primary
+        if not metrics or name not in metrics:
+            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, metrics or ())}')
+        if self.best_score is None or metrics[name] > self.best_score + self.min_delta:
+            self.best_score, self.wait_count = float(metrics[name]), 0
+            return
+        self.wait_count += 1
+        if self.wait_count >= self.patience:
+            runner.train_loop.stop_training = True
+            runner.logger.info(
+                f'{name} has not risen above {self.best_score:.4f} for {self.patience} validations'
+            )
+
+
+class StopRequest:
+    """Remembers that Ctrl-C or SIGTERM came, so that the loop can save first. A second one is immediate.
+
+    Attributes:
+        signal_number: the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals within the block. Only the main thread of a program may do so."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        earlier = {number: signal.getsignal(number) for number in wanted}
+
+        def remember(number: int, frame: Any) -> None:
+            self.signal_number = number
+            for each in wanted:
+                signal.signal(each, earlier[each])
+
+        for number in wanted:
+            signal.signal(number, remember)
+        try:
+            yield
+        finally:
+            for number in wanted:
+                signal.signal(number, earlier[number])
+
+    def came(self) -> bool:
+        """Whether any process was asked to stop; all processes get the same answer."""
+        if get_world_size() > 1:
+            flag = torch.tensor(self.signal_number or 0)
+            all_reduce(flag, op='max')
+            self.signal_number = int(flag) or None
+        return self.signal_number is not None

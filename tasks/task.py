@@ -1,0 +1,43 @@
+"""What the runner must know of a task, and where it finds it.
+
+A task is a subpackage of `tasks` whose `__init__` defines `TASK`. A head names its task; nothing else in the
+project lists tasks.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as in `Head.task`.
+        result: frozen dataclass of one image's answer: the fields of `Head.predict`'s dict, plus
+            `class_names`, `image` and `path`; has `draw()` and `summary()`.
+        metric: config entry of the metric used when a config names none.
+        batch_augment: builds a callable (images, targets) -> (images, targets) from the config entries
+            and the class count; None where the task has none.
+    """
+
+    name: str
+    result: type
+    metric: dict[str, Any]
+    batch_augment: Callable[[Sequence[Any], int], Callable[..., Any]] | None = field(default=None)
+
+
+def find_task(name: str) -> Task:
+    """Return the task called `name`, importing its package.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    try:
+        return importlib.import_module(f'tasks.{name}').TASK
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UserError(f'no task is called {name!r}: {error}') from error

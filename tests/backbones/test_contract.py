@@ -1,0 +1,43 @@
+"""Every registered backbone keeps the contract of backbones/base.py."""
+
+import pytest
+import torch
+
+import backbones
+from backbones import BACKBONES, Backbone
+
+assert backbones
+
+
+@pytest.fixture(params=sorted(BACKBONES.module_dict))
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    torch.manual_seed(0)
+    return BACKBONES.module_dict[request.param]().eval()
+
+
+@pytest.mark.parametrize('size', [(64, 64), (65, 97), (1, 1), (33, 224)])
+def test_maps_have_the_promised_shapes(backbone: Backbone, size: tuple[int, int]) -> None:
+    maps = backbone(torch.rand(2, 3, *size))
+    assert len(maps) == len(backbone.channels) == len(backbone.strides)
+    for tensor, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
+        assert tensor.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_strides_are_finest_first(backbone: Backbone) -> None:
+    assert list(backbone.strides) == sorted(backbone.strides)
+
+
+def test_channels_last_input_gives_the_same_maps(backbone: Backbone) -> None:
+    images = torch.rand(2, 3, 64, 64)
+    plain = backbone(images)
+    swapped = backbone.to(memory_format=torch.channels_last)(
+        images.contiguous(memory_format=torch.channels_last)
+    )
+    for ours, theirs in zip(plain, swapped, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_every_parameter_receives_a_gradient(backbone: Backbone) -> None:
+    maps = backbone.train()(torch.rand(2, 3, 64, 64))
+    sum(tensor.square().mean() for tensor in maps).backward()
+    assert [name for name, value in backbone.named_parameters() if value.grad is None] == []

@@ -1,0 +1,89 @@
+"""Fixtures: small picture folders and configs made on the spot, and the real data where it is at hand."""
+
+import os
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+# Real photographs, weights and known answers for development. A user does not have them.
+REAL_DATA = Path(os.environ.get('KESTREL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
+
+os.environ.setdefault('KESTREL_DEBUG', '')
+# One thread: tiny tensors gain nothing from more, and runs compared to the bit need the same number.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of real data; the test is skipped without it."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f'no real data in {REAL_DATA} (set KESTREL_TEST_DATA)')
+    return REAL_DATA
+
+
+def picture(seed: int, hue: int, size: int = 40) -> np.ndarray:
+    """A noisy patch of one hue, RGB uint8 (size, size, 3): easy to tell by colour."""
+    rng = np.random.default_rng(seed)
+    hsv = np.empty((size, size, 3), np.uint8)
+    hsv[..., 0] = hue
+    hsv[..., 1:] = rng.integers(120, 255, (size, size, 2))
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def write_picture(path: Path, image: np.ndarray) -> Path:
+    """Write an RGB picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A class-per-folder data set of three hues: 8 training and 4 test pictures each."""
+    base = tmp_path / 'data'
+    for number, (name, hue) in enumerate({'blue': 110, 'green': 60, 'red': 0}.items()):
+        for split, count in (('train', 8), ('test', 4)):
+            for index in range(count):
+                seed = 1000 * number + 100 * (split == 'test') + index
+                write_picture(base / split / name / f'{index}.png', picture(seed, hue))
+    return base
+
+
+CONFIG = """
+    data_root = {data!r}
+    model = dict(backbone=dict(type='MobileNetV2', width=0.35), head=dict(type='LinearHead'))
+    train_dataloader = dict(batch_size=4, num_workers={workers}, dataset=dict(
+        type='ImageFolder', split='train', augment=[
+            dict(type='RandomResizedCrop', size=(32, 32), scale=(0.5, 1.0)),
+            dict(type='HorizontalFlip', p=0.5)]))
+    val_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(
+        type='ImageFolder', split='test', augment=[dict(type='ResizeCenterCrop', resize=36, crop=32)]))
+    train_cfg = dict(max_epochs=2)
+    optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9))
+    param_scheduler = [dict(type='CosineAnnealingLR', T_max=2, end=2)]
+"""
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, folders: Path) -> Callable[..., Path]:
+    """Write a tiny training config over `folders`, with extra lines, and return its path."""
+
+    def write(extra: str = '', *, workers: int = 0) -> Path:
+        text = textwrap.dedent(CONFIG).format(data=str(folders), workers=workers)
+        path = tmp_path / 'tiny.py'
+        path.write_text(text + textwrap.dedent(extra))
+        return path
+
+    return write

@@ -1,0 +1,96 @@
+"""Every registered head keeps the contract of heads/base.py, on every registered backbone."""
+
+import inspect
+
+import pytest
+import torch
+
+import backbones
+import heads
+from backbones import BACKBONES
+from heads import HEADS, Head
+
+assert backbones
+assert heads
+
+# Targets a head of each task understands, for a batch of two images.
+TARGETS = {
+    'classification': lambda classes: torch.tensor([0, classes - 1]),
+}
+SIZES = [(40, 60), (7, 5)]
+
+
+@pytest.fixture(params=sorted(HEADS.module_dict))
+def head_class(request: pytest.FixtureRequest) -> type[Head]:
+    return HEADS.module_dict[request.param]
+
+
+@pytest.fixture(params=sorted(BACKBONES.module_dict))
+def pair(request: pytest.FixtureRequest, head_class: type[Head]) -> tuple:
+    torch.manual_seed(0)
+    backbone = BACKBONES.module_dict[request.param]()
+    head = head_class(backbone.channels, backbone.strides, num_classes=3)
+    return backbone.eval(), head.eval()
+
+
+def test_task_has_targets_here(head_class: type[Head]) -> None:
+    assert head_class.task in TARGETS, f'add targets of task {head_class.task!r} to this file'
+
+
+@pytest.mark.parametrize('size', [64, 65, 33])
+def test_loss_is_finite_and_trains_every_parameter(pair: tuple, size: int) -> None:
+    backbone, head = pair
+    head.train()
+    losses = head.loss(head(backbone(torch.rand(2, 3, size, size))), TARGETS[head.task](3))
+    total = sum(value for key, value in losses.items() if key.startswith('loss_'))
+    assert torch.isfinite(total)
+    total.backward()
+    assert [name for name, value in head.named_parameters() if value.grad is None] == []
+
+
+def test_one_answer_per_image(pair: tuple) -> None:
+    backbone, head = pair
+    with torch.no_grad():
+        answers = head.predict(head(backbone(torch.rand(2, 3, 64, 64))), SIZES)
+    assert len(answers) == 2
+
+
+def test_an_image_is_answered_the_same_alone_and_in_a_batch(pair: tuple) -> None:
+    backbone, head = pair
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        together = head.predict(head(backbone(images)), SIZES)
+        alone = head.predict(head(backbone(images[1:])), SIZES[1:])
+    for key, value in alone[0].items():
+        torch.testing.assert_close(
+            torch.as_tensor(value), torch.as_tensor(together[1][key]), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_forward_can_be_exported(pair: tuple) -> None:
+    backbone, head = pair
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = backbone, head
+
+        def forward(self, images: torch.Tensor) -> object:
+            return self.head(self.backbone(images))
+
+    whole, images = Whole().eval(), torch.rand(1, 3, 64, 64)
+    exported = torch.export.export(whole, (images,)).module()
+    torch.testing.assert_close(exported(images), whole(images))
+
+
+def test_wrong_maps_are_named(head_class: type[Head]) -> None:
+    with pytest.raises(ValueError, match=r'channels \[8, 16\] and strides \[4\]'):
+        head_class((8, 16), (4,), num_classes=3)
+    with pytest.raises(ValueError, match='num_classes'):
+        head_class((8,), (4,), num_classes=0)
+
+
+def test_options_are_keyword_only_and_none_is_swallowed(head_class: type[Head]) -> None:
+    parameters = list(inspect.signature(head_class).parameters.values())
+    assert [each.name for each in parameters[:2]] == ['channels', 'strides']
+    assert all(each.kind is each.KEYWORD_ONLY for each in parameters[2:])

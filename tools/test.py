@@ -1,0 +1,58 @@
+"""Score a checkpoint on its data: python tools/test.py work_dirs/linear_intel/best.pth"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# Lets the tools run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Score a checkpoint on its data.')
+    parser.add_argument(
+        'source', metavar='CHECKPOINT_OR_CONFIG', help='a Kestrel checkpoint (.pth), or a config (.py)'
+    )
+    parser.add_argument(
+        '--checkpoint',
+        metavar='CKPT',
+        help="weights for a config: a Kestrel checkpoint, or a file in torchvision's layout",
+    )
+    parser.add_argument(
+        '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
+    )
+    parser.add_argument(
+        '--out', metavar='metrics.json', help='write the scores there, and pictures beside it'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change the config (with a config only)',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from tasks.errors import UserError
+    from tasks.runner import evaluate, load_config
+
+    if arguments.source.endswith('.py'):
+        config, checkpoint = load_config(arguments.source, arguments.cfg_options), arguments.checkpoint
+        if checkpoint is None and config.model.backbone.get('pretrained') is None:
+            raise UserError('a config alone has untrained weights: add --checkpoint CKPT')
+    elif arguments.checkpoint is not None:
+        raise UserError('--checkpoint goes with a config; a checkpoint as first argument needs nothing else')
+    elif arguments.cfg_options:
+        raise UserError('--cfg-options goes with a config: tools/test.py CONFIG --checkpoint CKPT')
+    else:
+        config, checkpoint = None, arguments.source
+    evaluate(config, checkpoint=checkpoint, root=arguments.data_root, out=arguments.out)
+
+
+if __name__ == '__main__':
+    from tasks.errors import run_command
+
+    run_command(main)

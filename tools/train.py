@@ -1,0 +1,71 @@
+"""Train a model as a config says: python tools/train.py configs/linear_intel.py"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# Lets the tools run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model as a config says.')
+    parser.add_argument('config', help='config file, for example configs/linear_intel.py')
+    parser.add_argument(
+        '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
+    )
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='where everything is written (default: work_dirs/<config name>)'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const=True,
+        default=False,
+        metavar='CKPT',
+        help="go on from the work dir's last.pth, or from CKPT; begins anew when there is none",
+    )
+    parser.add_argument(
+        '--amp',
+        choices=('auto', 'off'),
+        help='bfloat16 autocast where the hardware has it, or never (default: auto)',
+    )
+    parser.add_argument('--seed', type=int, metavar='N', help='seed of all randomness (default: 0)')
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='what started the processes; torchrun is pytorch',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change the config, for example model.backbone.width=0.5',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from tasks.runner import load_config, train
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    if arguments.amp is not None:
+        config.amp = arguments.amp
+    if arguments.seed is not None:
+        config.seed = arguments.seed
+    train(
+        config,
+        root=arguments.data_root,
+        work_dir=arguments.work_dir,
+        resume=arguments.resume,
+        launcher=arguments.launcher,
+    )
+
+
+if __name__ == '__main__':
+    from tasks.errors import run_command
+
+    run_command(main)
