@@ -7,6 +7,7 @@ files that copy its layout, load without a map. slim's `layer_k` is `features[k 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -132,8 +133,7 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        norm = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
-        self.expanded_channels = hidden
+        norm: dict[str, Any] = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
         # Section 3.3, Table 1: shortcut only where stride and channels leave the shape unchanged.
         self.has_shortcut = stride == 1 and in_channels == out_channels
         self.has_expansion = expansion != 1
@@ -229,7 +229,7 @@ class MobileNetV2(Backbone):
         if not 0 <= frozen_stages <= len(STAGES) + 1:
             raise ValueError(f'frozen_stages must lie in 0..{len(STAGES) + 1}, got {frozen_stages}')
 
-        common = {'padding': padding, 'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        common: dict[str, Any] = {'padding': padding, 'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
         highest = TAP_NAMES.index(taps[-1])
         channels = make_divisible(STEM_CHANNELS * width)
         layers: list[nn.Module] = [ConvNormActivation(3, channels, kernel_size=3, stride=2, **common)]
@@ -309,6 +309,7 @@ class MobileNetV2(Backbone):
         tensor = images
         for index, layer in enumerate(self.features):
             if (index, True) in self._wanted:
+                assert isinstance(layer, InvertedResidual)
                 expanded = layer.expand(tensor)
                 maps.append(expanded)
                 if index == len(self.features) - 1 and self.taps[-1].endswith('_expand'):

@@ -37,7 +37,8 @@ def load_model(
         model = build_model(load_config(source), classes=classes)
     else:
         model = model_from_checkpoint(read_checkpoint(source), source=str(source))
-    return model.to(device).eval()
+    model.to(device).eval()
+    return model
 
 
 def model_from_checkpoint(content: Mapping[str, Any], *, source: str) -> VisionModel:

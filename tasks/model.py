@@ -131,7 +131,7 @@ class VisionModel(BaseModel):
                     module.eval()
         return self
 
-    def forward(
+    def forward(  # type: ignore[override]  # mmengine passes a batch by keyword
         self,
         images: Tensor,
         targets: Any = None,

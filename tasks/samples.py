@@ -12,7 +12,7 @@ from torch import Tensor
 class SampleKey(NamedTuple):
     """What the sampler hands to a data set: augmentation depends on these and the run's seed only."""
 
-    index: int
+    sample: int
     epoch: int
 
 

@@ -156,7 +156,7 @@ def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
     wnids come from timm, names from torchvision; the two names that occur twice (crane, maillot)
     get their wnid appended.
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
     from torchvision.models import MobileNet_V2_Weights
 
     wnids = tuple(ImageNetInfo('imagenet-1k').label_names())

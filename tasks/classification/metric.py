@@ -10,7 +10,6 @@ from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from tasks.classification.result import ClassificationResult
 from tasks.samples import Batch
 
 TABLE_ROWS = 30
@@ -28,6 +27,7 @@ class ClassificationMetric(BaseMetric):
     """
 
     primary = 'top1'
+    default_prefix = ''  # without one mmengine warns
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class ClassificationMetric(BaseMetric):
     def class_names(self) -> list[str]:
         return self.dataset_meta['classes']  # type: ignore[index]  # set by mmengine before any batch
 
-    def process(self, data_batch: Batch, data_samples: Sequence[ClassificationResult]) -> None:
-        """Count one batch: its targets against the model's results."""
+    def process(self, data_batch: Batch, data_samples: Sequence[Any]) -> None:
+        """Count one batch: its targets against the model's `ClassificationResult`s."""
         if self._confusion is None:
             self._confusion = np.zeros((len(self.class_names),) * 2, dtype=np.int64)
         for target, result in zip(data_batch['targets'].tolist(), data_samples, strict=True):
@@ -130,7 +130,7 @@ def summarise(confusion: np.ndarray, top5: int, names: Sequence[str]) -> dict[st
         'images': total,
         'top1': float(right.sum() / total) if total else 0.0,
         'mean_class': float(accuracy[present].mean()) if total else 0.0,
-        'never_predicted': [names[i] for i in np.flatnonzero(present & (confusion.sum(axis=0) == 0))],
+        'never_predicted': [names[int(i)] for i in np.flatnonzero(present & (confusion.sum(axis=0) == 0))],
         'per_class': {
             name: {
                 'images': int(images[i]),

@@ -77,6 +77,7 @@ class BatchAugment:
             check_options(factory, options, where='batch_augment', name=name)
             built.append(factory(**options, num_classes=num_classes))
         self._choice = v2.RandomChoice(built)
+        self.num_classes = num_classes
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mix a batch.
@@ -92,7 +93,3 @@ class BatchAugment:
             return images, torch.nn.functional.one_hot(labels, self.num_classes).to(images.dtype)
         images, labels = self._choice(images, labels)
         return images.contiguous(memory_format=torch.channels_last), labels
-
-    @property
-    def num_classes(self) -> int:
-        return self._choice.transforms[0].num_classes

@@ -37,11 +37,11 @@ class EMAHook(Hook):
 
     def _average(self, averaged: Any, current: Any, steps: Tensor | int) -> None:
         if not averaged[0].is_floating_point():  # counters
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averaged, current)  # type: ignore[attr-defined]
             return
         count = int(steps)
         decay = min(self.decay, (1 + count) / (10 + count))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # type: ignore[attr-defined]
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -108,7 +108,9 @@ class KestrelRunner(Runner):
             raise UserError(
                 f'{source} holds weights but no training state (best.pth never does): resume from last.pth'
             )
-        here = len(self.train_loop.dataloader)
+        loop = self.training_loop
+        assert loop is not None, 'only training resumes'
+        here = len(loop.dataloader)
         if state['iters_per_epoch'] != here:
             raise UserError(
                 f'{source} comes from a run of {state["iters_per_epoch"]} iterations per epoch, this one '
@@ -120,7 +122,7 @@ class KestrelRunner(Runner):
             raise UserError(
                 f'{source} comes from a run {"without" if state["weights"] is None else "with"} ema'
             )
-        classes = list(self.train_loop.dataloader.dataset.classes)  # type: ignore[attr-defined]
+        classes = list(loop.dataloader.dataset.classes)  # type: ignore[attr-defined]
         if list(content['classes']) != classes:
             raise UserError(f'{source} was trained on other classes: {list(content["classes"])[:10]}')
 

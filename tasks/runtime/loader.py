@@ -11,7 +11,7 @@ from tasks.samples import Batch, SampleKey, collate
 
 
 class EpochSampler(Sampler[SampleKey]):
-    """Yields this process's share of the data set as (index, epoch).
+    """Yields this process's share of the data set as (sample, epoch).
 
     Training shuffles anew every epoch and repeats a few samples so that all processes get equally many;
     evaluation keeps the order and repeats nothing. Samples are dealt out in turn, so the processes'

@@ -18,7 +18,7 @@ def dealt(size: int, world: int, *, training: bool, epoch: int = 0, start: int =
         sampler = EpochSampler(size, training=training, seed=5)
         sampler.rank, sampler.world_size = rank, world
         sampler.epoch, sampler.start = epoch, start
-        shares.append([key.index for key in sampler])
+        shares.append([key.sample for key in sampler])
         assert start or len(shares[-1]) == len(sampler)
     return shares
 
