@@ -2,13 +2,12 @@
 
     python benchmarks/train_throughput.py --data-root data/intel
 
-Both sides train the same network (MobileNetV2 1.0, 224 px, 6 classes) from the same folder with the same batch
-size and number of workers. Ours is `tasks.runner` with `configs/linear_intel.py`, hooks and logging included.
-Theirs is what a user writes first: `torchvision.models.mobilenet_v2`, `ImageFolder`, torchvision transforms,
-float32, AdamW. Each measurement is a process of its own; they alternate, so that a busy machine disturbs both.
-The first iterations of each are left out.
-
-`--overhead` splits our iteration into model, waiting for data, and the rest: mmengine and our own Python.
+Both sides train the same network (MobileNetV2 1.0, 224 px, 6 classes) from the same folder with the same
+batch size and number of workers. Ours is `tasks.runner` with `configs/linear_intel.py`, hooks and logging
+included. Theirs is what a user writes first: `torchvision.models.mobilenet_v2`, `ImageFolder`, torchvision
+transforms, float32, AdamW. Each measurement is a process of its own; they alternate, so that a busy machine
+disturbs both. The first iterations of each are left out. Of ours it also says which share of the time went
+into the model, into waiting for data, and into the rest: mmengine and our own Python.
 """
 
 import argparse

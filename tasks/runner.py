@@ -27,11 +27,11 @@ from tasks.loading import check_classes, load_weights, model_from_checkpoint
 from tasks.model import VisionModel
 from tasks.registry import build, closest, find
 from tasks.runtime.checkpoint import read_checkpoint, to_plain
+from tasks.runtime.cpu import tune_cpu
 from tasks.runtime.device import pick_device, resolve_amp, start_process_group
 from tasks.runtime.ema import EMAHook
 from tasks.runtime.engine import KestrelRunner
 from tasks.runtime.loader import build_loader
-from tasks.runtime.memory import keep_freed_memory
 from tasks.runtime.optim import check_optim_wrapper, check_schedulers
 from tasks.runtime.saving import LAST, SaveHook
 from tasks.runtime.seeding import seed_everything
@@ -62,6 +62,7 @@ KEYS = (
     'work_dir',
 )
 _run_numbers = itertools.count()
+MODEL_KEYS = ('backbone', 'head', 'normalise', 'norm_eval')
 LOADER_KEYS = ('dataset', 'batch_size', 'num_workers', 'batch_augment')
 
 
@@ -91,8 +92,12 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
             config.pop(key)  # what the config imported or defined to compute its values
         elif key not in KEYS:
             raise UserError(f'{path}: unknown key {key!r}. {closest(key, KEYS)}')
-    if 'model' not in config:
-        raise UserError(f"{path} has no 'model'")
+    model = config.get('model')
+    if not isinstance(model, Mapping) or not {'backbone', 'head'} <= set(model):
+        raise UserError(f'{path} needs model=dict(backbone=dict(...), head=dict(...))')
+    for key in model:
+        if key not in MODEL_KEYS:
+            raise UserError(f'{path}: unknown key model.{key}. {closest(key, MODEL_KEYS)}')
     return config
 
 
@@ -159,18 +164,9 @@ def build_model(config: Config, *, classes: Sequence[str] | None = None) -> Visi
         root = data_root(config, None)
         classes = build_dataset(config, stage, root=root, classes=None, seed=0).classes
     options = plain(config.model)
-    if unknown := set(options) - {'backbone', 'head', 'normalise', 'norm_eval'}:
-        raise UserError(
-            f'model: unknown key {", ".join(sorted(unknown))}. {closest(unknown.pop(), MODEL_KEYS)}'
-        )
-    if not {'backbone', 'head'} <= set(options):
-        raise UserError('model needs backbone=dict(...) and head=dict(...)')
     stage = config.get(evaluation_stage(config)) or {}
     preprocess = plain(stage.get('dataset', {}).get('augment', []))
     return VisionModel(**options, classes=classes, preprocess=preprocess)
-
-
-MODEL_KEYS = ('backbone', 'head', 'normalise', 'norm_eval')
 
 
 def train(
@@ -194,7 +190,7 @@ def train(
         The best validation scores' report, as written to metrics.json.
     """
     start_process_group(launcher)
-    keep_freed_memory()
+    tune_cpu()
     seed = int(config.get('seed', 0))
     seed_everything(seed)
     folder = Path(work_dir or config.get('work_dir') or f'work_dirs/{Path(config.filename).stem}')
@@ -268,7 +264,7 @@ def evaluate(
     Returns:
         The report.
     """
-    keep_freed_memory()
+    tune_cpu()
     seed_everything(0)
     content: Mapping[str, Any] | None = None
     if config is None:
