@@ -12,7 +12,7 @@ data_root = 'data/demo/classification'
 
 model = dict(
     backbone=dict(type='MobileNetV2', width=0.5),
-    head=dict(type='LinearHead', dropout=0.0, label_smoothing=0.05),
+    head=dict(type='LinearHead', dropout=0.1, label_smoothing=0.1),
     normalise='tensorflow',
 )
 
@@ -23,7 +23,7 @@ train_dataloader = dict(
         type='ImageFolder',
         split='train',
         augment=[
-            dict(type='RandomResizedCrop', size=(96, 96), scale=(0.7, 1.0), ratio=(0.9, 1.1)),
+            dict(type='RandomResizedCrop', size=(72, 72), scale=(0.6, 1.0), ratio=(0.9, 1.1)),
             dict(type='HorizontalFlip', p=0.5),
         ],
     ),
@@ -34,16 +34,16 @@ val_dataloader = dict(
     dataset=dict(
         type='ImageFolder',
         split='test',
-        augment=[dict(type='ResizeCenterCrop', resize=96, crop=96)],
+        augment=[dict(type='ResizeCenterCrop', resize=72, crop=72)],
     ),
 )
 
-train_cfg = dict(max_epochs=9, val_interval=9)
+train_cfg = dict(max_epochs=10, val_interval=10)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.02, fused=True),
+    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=1),
-    dict(type='CosineAnnealingLR', begin=1, end=9, T_max=8, eta_min=1e-5),
+    dict(type='LinearLR', start_factor=0.04, begin=0, end=2),
+    dict(type='CosineAnnealingLR', begin=2, end=10, T_max=8, eta_min=1e-5),
 ]
