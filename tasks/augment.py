@@ -19,7 +19,7 @@ from tasks.registry import closest
 # Without this the import asks the network for a newer release.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
-# Keys of `tasks.samples.Sample` targets that albumentations moves along with the image.
+# OpenCV's numbers, so that a config can name them and a checkpoint stays readable.
 INTERPOLATIONS = {'nearest': 0, 'linear': 1, 'cubic': 2, 'area': 3, 'lanczos': 4}  # cv2.INTER_*
 
 

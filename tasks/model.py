@@ -19,7 +19,7 @@ from heads.base import HEADS
 from tasks.augment import Augment
 from tasks.errors import UserError
 from tasks.images import read_image
-from tasks.registry import build, find
+from tasks.registry import build, check_options, find
 from tasks.samples import SampleInfo, Skipped
 from tasks.task import find_task
 
@@ -95,11 +95,15 @@ class VisionModel(BaseModel):
                 f'model.normalise: {normalise!r} is none of {list(NORMALISATIONS)}, nor dict(mean=, std=)'
             )
         statistics = NORMALISATIONS[normalise] if isinstance(normalise, str) else dict(normalise)
+        check_options(Normalise, statistics, where='model.normalise', name='Normalise')
         self.task = find_task(find(HEADS, head, where='model.head').task)
         self.classes = tuple(classes)
         self.preprocess = tuple(preprocess)
         self.norm_eval = norm_eval
-        self.normalise = Normalise(**statistics)
+        try:
+            self.normalise = Normalise(**statistics)
+        except (TypeError, ValueError) as error:
+            raise UserError(f'model.normalise: {error}') from error
         self.backbone = build(BACKBONES, backbone, where='model.backbone')
         self.head = build(
             HEADS,

@@ -62,6 +62,9 @@ def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -
 
     paths = find_images(inputs)
     names = output_names(paths)
+    written = {(out / name).resolve() for name in [*names, 'contact_sheet.png', 'predictions.json']}
+    if clashes := [path for path in paths if Path(path).resolve() in written]:
+        raise UserError(f'{clashes[0]} would be overwritten by a result: choose another --out than {out}')
     predictions: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     sheet: list[tuple[Image.Image, str]] = []
@@ -101,15 +104,22 @@ def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -
 
 def output_names(paths: Sequence[str]) -> list[Path]:
     """Return a relative .png or .jpg name for each input, distinct, keeping folders that tell them apart."""
-    base = Path(os.path.commonpath([str(Path(path).absolute().parent) for path in paths]))
+    parents = [str(Path(path).absolute().parent) for path in paths]
+    try:
+        base = os.path.commonpath(parents)
+    except ValueError:  # on two drives
+        base = None
     names: list[Path] = []
     taken: set[Path] = set()
     for path in paths:
-        relative = Path(path).absolute().relative_to(base)
+        relative = Path(path).absolute().relative_to(base) if base else Path(Path(path).name)
         suffix = '.png' if relative.suffix.lower() != '.jpg' else '.jpg'
         name = relative.with_suffix(suffix)
         if name in taken:  # a.png beside a.bmp
             name = relative.with_name(f'{relative.stem}_{relative.suffix[1:].lower()}{suffix}')
+        number = 2
+        while name in taken:
+            name, number = relative.with_name(f'{relative.stem}_{number}{suffix}'), number + 1
         taken.add(name)
         names.append(name)
     return names

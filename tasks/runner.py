@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS, HOOKS, METRICS
@@ -25,7 +24,7 @@ from tasks.dataset import VisionDataset
 from tasks.errors import UserError
 from tasks.loading import check_classes, load_weights, model_from_checkpoint
 from tasks.model import VisionModel
-from tasks.registry import build, closest, find
+from tasks.registry import build, check_options, closest, find
 from tasks.runtime.checkpoint import read_checkpoint, to_plain
 from tasks.runtime.cpu import tune_cpu
 from tasks.runtime.device import pick_device, resolve_amp, start_process_group
@@ -63,6 +62,7 @@ KEYS = (
 )
 _run_numbers = itertools.count()
 MODEL_KEYS = ('backbone', 'head', 'normalise', 'norm_eval')
+CYCLE_KEYS = ('max_epochs', 'val_begin', 'val_interval')
 LOADER_KEYS = ('dataset', 'batch_size', 'num_workers', 'batch_augment')
 
 
@@ -99,6 +99,37 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         if key not in MODEL_KEYS:
             raise UserError(f'{path}: unknown key model.{key}. {closest(key, MODEL_KEYS)}')
     return config
+
+
+def check_numbers(config: Config) -> None:
+    """Raise UserError for a training config with a part missing, or a number out of its range."""
+    for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'train_cfg'):
+        if not isinstance(config.get(key), Mapping):
+            raise UserError(f'training needs {key}=dict(...), got {config.get(key)!r}')
+    for key in config.train_cfg:
+        if key not in CYCLE_KEYS:
+            raise UserError(f'train_cfg: unknown key {key!r}. {closest(key, CYCLE_KEYS)}')
+    if 'max_epochs' not in config.train_cfg:
+        raise UserError('train_cfg needs max_epochs')
+    numbers = {
+        'seed': (config.get('seed', 0), 0),
+        'log_interval': (config.get('log_interval', 10), 1),
+        'save_every_iters': (config.get('save_every_iters', 0), 0),
+        **{f'train_cfg.{key}': (value, 1) for key, value in config.train_cfg.items()},
+    }
+    for stage in ('train_dataloader', 'val_dataloader'):
+        numbers[f'{stage}.batch_size'] = (config[stage].get('batch_size', 32), 1)
+        numbers[f'{stage}.num_workers'] = (config[stage].get('num_workers', 2), 0)
+    for name, (value, least) in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f'{name} must be a whole number of at least {least}, got {value!r}')
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'cannot make the folder {folder}: {error}') from error
 
 
 def _parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -187,11 +218,12 @@ def train(
         launcher: 'none', or what started the processes: 'pytorch', 'slurm', 'mpi'.
 
     Returns:
-        The best validation scores' report, as written to metrics.json.
+        The last validation's report, as written to metrics.json.
     """
+    check_numbers(config)
     start_process_group(launcher)
     tune_cpu()
-    seed = int(config.get('seed', 0))
+    seed = config.get('seed', 0)
     seed_everything(seed)
     folder = Path(work_dir or config.get('work_dir') or f'work_dirs/{Path(config.filename).stem}')
     checkpoint = _checkpoint_to_resume(folder, resume)
@@ -203,14 +235,13 @@ def train(
     if entries:
         if model.task.batch_augment is None:
             raise UserError(f'batch_augment: {model.task.name} has none')
-        model.batch_augment = model.task.batch_augment(entries, len(training.classes))
+        model.batch_augment = model.task.batch_augment(entries, num_classes=len(training.classes))
 
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())
     optim_wrapper = check_optim_wrapper(plain(config.optim_wrapper))
     optim_wrapper.setdefault('type', 'AutocastOptimWrapper' if amp else 'OptimWrapper')
-    cycle = dict(plain(config.get('train_cfg', {})))
-    if 'max_epochs' not in cycle:
-        raise UserError('train_cfg needs max_epochs')
+    cycle = plain(config.train_cfg)
+    _make_folder(folder)
     save = SaveHook(describe(model, config), int(config.get('save_every_iters', 0)))
     runner = KestrelRunner(
         model=model,
@@ -264,6 +295,8 @@ def evaluate(
     Returns:
         The report.
     """
+    if out is not None:
+        _make_folder(Path(out).parent)
     tune_cpu()
     seed_everything(0)
     content: Mapping[str, Any] | None = None
@@ -271,7 +304,9 @@ def evaluate(
         if checkpoint is None:
             raise UserError('give a checkpoint or a config')
         content = read_checkpoint(checkpoint)
-        config = Config(content['config'])
+        # Of a stranger's config only what describes the data; what runs is looked up by name.
+        kept = ('model', 'data_root', 'val_dataloader', 'test_dataloader', 'evaluator')
+        config = Config({key: content['config'][key] for key in kept if key in content['config']})
     stage = evaluation_stage(config)
     classes = None if content is None else content['classes']
     dataset = build_dataset(config, stage, root=data_root(config, root), classes=classes, seed=0)
@@ -341,6 +376,8 @@ def _version(name: str) -> str | None:
 def _checkpoint_to_resume(folder: Path, resume: str | bool) -> Path | None:
     last = folder / LAST
     if isinstance(resume, str):
+        if last.exists() and last.resolve() != Path(resume).resolve():
+            raise UserError(f'{folder} already holds another run than {resume}: give another --work-dir')
         return Path(resume)
     if resume:
         return last if last.exists() else None
@@ -364,6 +401,11 @@ def _loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> An
 
 def _metric(config: Config, model: VisionModel) -> list[Any]:
     entry = plain(config.get('evaluator')) or model.task.metric
+    factory = find(METRICS, entry, where='evaluator')
+    if not hasattr(
+        factory, 'primary'
+    ):  # mmengine's own metrics: one of them writes files wherever it is told
+        raise UserError(f'evaluator: {entry["type"]} is no metric of {model.task.name}')
     return [build(METRICS, entry, where='evaluator')]
 
 
@@ -371,10 +413,14 @@ def _optional_hooks(config: Config | None) -> list[Any]:
     hooks: list[Any] = [build(HOOKS, {'type': 'ProgressHook'}, where='progress')]
     if config is None:
         return hooks
-    if config.get('ema'):
-        hooks.append(EMAHook(**plain(config.ema)))
-    if config.get('early_stopping'):
-        hooks.append(EarlyStopping(**plain(config.early_stopping)))
+    for key, factory in (('ema', EMAHook), ('early_stopping', EarlyStopping)):
+        entry = plain(config.get(key))
+        if entry is None or entry is False:
+            continue
+        if not isinstance(entry, dict):
+            raise UserError(f'{key} must be dict(...) or None, got {entry!r}')
+        check_options(factory, entry, where=key, name=factory.__name__)
+        hooks.append(factory(**entry))
     for index, entry in enumerate(plain(config.get('custom_hooks', []))):
         hooks.append(build(HOOKS, entry, where=f'custom_hooks[{index}]'))
     return hooks
@@ -405,24 +451,24 @@ def _common(config: Config, seed: int) -> dict[str, Any]:
 def _write_report(runner: KestrelRunner, folder: Path | None, name: str = 'metrics.json') -> dict[str, Any]:
     """Print the last evaluation's table, write metrics.json and draw its pictures."""
     metric: Any = runner.val_loop.evaluator.metrics[0]  # type: ignore[attr-defined]
+    if not metric.report:  # resumed when nothing was left to do
+        runner.logger.info('nothing was evaluated; the scores of the finished run stay as they are')
+        return {}
     skipped = runner.val_loop.skips.files  # type: ignore[attr-defined]
     report = {**metric.report, 'skipped': skipped}
     if not is_main_process():
         return report
     from rich.console import Console
 
-    if metric.report:
-        Console().print(metric.table())
-        for note in metric.notes():
-            print(note)
+    Console().print(metric.table())
+    for note in metric.notes():
+        print(note)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(report, indent=1), encoding='utf-8')
-        pictures = metric.draw(folder) if metric.report else []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(json.dumps(report, indent=1), encoding='utf-8')
+            pictures = metric.draw(folder)
+        except OSError as error:
+            raise UserError(f'cannot write to {folder}: {error}') from error
         print(f'wrote {", ".join(str(path) for path in (folder / name, *pictures))}')
     return report
-
-
-def as_device(name: str | None) -> torch.device:
-    """Return the device called `name`, or the best one here."""
-    return pick_device() if name is None else torch.device(name)

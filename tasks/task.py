@@ -5,7 +5,7 @@ project lists tasks.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +22,13 @@ class Task:
             `class_names`, `image` and `path`; has `draw()` and `summary()`.
         metric: config entry of the metric used when a config names none.
         batch_augment: builds a callable (images, targets) -> (images, targets) from the config entries
-            and the class count; None where the task has none.
+            and `num_classes=`; None where the task has none.
     """
 
     name: str
     result: type
     metric: dict[str, Any]
-    batch_augment: Callable[[Sequence[Any], int], Callable[..., Any]] | None = field(default=None)
+    batch_augment: Callable[..., Callable[..., Any]] | None = field(default=None)
 
 
 def find_task(name: str) -> Task:

@@ -41,8 +41,8 @@ def main() -> None:
 
     if arguments.source.endswith('.py'):
         config, checkpoint = load_config(arguments.source, arguments.cfg_options), arguments.checkpoint
-        if checkpoint is None and config.model.backbone.get('pretrained') is None:
-            raise UserError('a config alone has untrained weights: add --checkpoint CKPT')
+        if checkpoint is None:
+            raise UserError('a config alone has an untrained head: add --checkpoint CKPT')
     elif arguments.checkpoint is not None:
         raise UserError('--checkpoint goes with a config; a checkpoint as first argument needs nothing else')
     elif arguments.cfg_options:

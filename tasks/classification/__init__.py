@@ -10,5 +10,5 @@ TASK = Task(
     name='classification',
     result=ClassificationResult,
     metric={'type': 'ClassificationMetric'},
-    batch_augment=lambda entries, num_classes: transforms.BatchAugment(entries, num_classes=num_classes),
+    batch_augment=transforms.BatchAugment,
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
@@ -12,12 +13,17 @@ from mmengine.runner import Runner
 from torch import nn
 
 from tasks.errors import UserError
-from tasks.runtime.checkpoint import read_checkpoint
+from tasks.runtime.checkpoint import read_checkpoint, to_plain
 from tasks.runtime.device import pick_device
+from tasks.runtime.ema import EMAHook
 from tasks.runtime.loader import close_loader
 from tasks.runtime.loops import TrainLoop
-from tasks.runtime.progress import ConsoleHandler
+from tasks.runtime.progress import ConsoleHandler, ProgressHook
 from tasks.runtime.saving import SaveHook
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else to_plain(value)
 
 
 @RUNNERS.register_module()
@@ -88,6 +94,9 @@ class KestrelRunner(Runner):
             dataloader = getattr(loop, 'dataloader', None)
             if dataloader is not None:
                 close_loader(dataloader)
+        for hook in self.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.close()
         for handler in self.logger.handlers:
             handler.close()
 
@@ -118,10 +127,15 @@ class KestrelRunner(Runner):
             )
         if state['seed'] != self.seed:
             raise UserError(f'{source} comes from a run with --seed {state["seed"]}, not {self.seed}')
-        if (state['weights'] is None) != (self.cfg.get('ema') is None):
+        if (state['weights'] is None) != (not any(isinstance(hook, EMAHook) for hook in self.hooks)):
             raise UserError(
                 f'{source} comes from a run {"without" if state["weights"] is None else "with"} ema'
             )
+        for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'early_stopping'):
+            if content['config'].get(key) != _plain(self.cfg.get(key)):
+                self.logger.warning(
+                    f'{key} differs from {source}, whose learning rate and schedule go on as they were'
+                )
         classes = list(loop.dataloader.dataset.classes)  # type: ignore[attr-defined]
         if list(content['classes']) != classes:
             raise UserError(f'{source} was trained on other classes: {list(content["classes"])[:10]}')

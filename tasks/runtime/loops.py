@@ -1,9 +1,11 @@
 """Training and validation loops on top of mmengine's: exact resume, stop requests, skipped files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, broadcast, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, ValLoop
 from torch import nn
@@ -58,6 +60,7 @@ class TrainLoop(EpochBasedTrainLoop):
                 self._finish_epoch()
                 self.stop_if_asked()
             self.runner.call_hook('after_train')
+            self.skips.close()
         return self.runner.model
 
     def _validation_due(self) -> bool:
@@ -125,9 +128,13 @@ class TrainLoop(EpochBasedTrainLoop):
             shown = '\n  '.join(paths[:64]) + ('\n  ...' if len(paths) > 64 else '')
             raise UserError(
                 f'the loss is no longer finite ({error}) at iteration {self._iter + 1} (epoch '
-                f'{self._epoch + 1}); the weights before it are in the work dir. Lower the learning rate, '
-                f'add clip_grad, or look at the samples of this batch:\n  {shown}'
+                f'{self._epoch + 1}). {self._newest_checkpoint()} Lower the learning rate, add clip_grad, or '
+                f'look at the samples of this batch:\n  {shown}'
             ) from error
+
+    def _newest_checkpoint(self) -> str:
+        last = Path(self.runner.work_dir) / LAST
+        return f'The newest state before it is {last}.' if last.exists() else 'Nothing was saved before it.'
 
     def stop_if_asked(self) -> None:
         """Save and raise Interrupted if a stop was asked for and the state is complete."""
@@ -149,7 +156,7 @@ class TrainLoop(EpochBasedTrainLoop):
 class EvalLoop(ValLoop):
     """mmengine's validation loop, which leaves out unreadable files and heeds stop requests.
 
-    Always in float32: a score must not depend on which machine computed it.
+    Without autocast: a score should not depend on whether the machine has bfloat16.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,6 +165,7 @@ class EvalLoop(ValLoop):
 
     def run(self) -> dict[str, float]:
         """Evaluate the whole data set and return the scores."""
+        synchronise_statistics(self.runner)
         metrics = super().run()
         self.skips.close()
         return metrics
@@ -175,12 +183,22 @@ class EvalLoop(ValLoop):
     def _stop_if_asked(self) -> None:
         # Processes have different numbers of batches here and cannot agree in between: they finish.
         loop = self.runner.training_loop
-        if loop is None or self.runner.distributed or not loop.stop_request.came():
+        if loop is None or self.runner.distributed or not loop.at_update or not loop.stop_request.came():
             return
         for hook in self.runner.hooks:
             if isinstance(hook, EMAHook):
                 hook.after_val_epoch(self.runner)
         loop.stop_if_asked()
+
+
+def synchronise_statistics(runner: Any) -> None:
+    """Give every process the main one's norm statistics: what is saved is what is scored."""
+    if not runner.distributed:
+        return
+    averages = [hook.averaged.module for hook in runner.hooks if isinstance(hook, EMAHook) and hook.averaged]
+    for model in (unwrap(runner.model), *averages):
+        for buffer in model.buffers():
+            broadcast(buffer)
 
 
 class SkipLog:
@@ -203,8 +221,11 @@ class SkipLog:
                 self._runner.logger.warning(f'skipped {each.path}: {each.reason}')
 
     def close(self) -> None:
-        """Log the count, if there is one."""
+        """Gather what all processes passed over, and log the count if there is one."""
+        if get_world_size() > 1:
+            gathered = all_gather_object(self.files)
+            self.files = {path: reason for files in gathered for path, reason in files.items()}
         if self.files:
             self._runner.logger.warning(
-                f'{self._stage}: {len(self.files)} files could not be read and were left out'
+                f'{self._stage}: {len(self.files)} files could not be read and were passed over'
             )

@@ -1,5 +1,6 @@
 """Optimisers: parameter groups merged, and timm's optimisers under mmengine's registry."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,8 @@ def check_optim_wrapper(config: Mapping[str, Any]) -> dict[str, Any]:
     factory = find(OPTIMIZERS, optimizer, where='optim_wrapper.optimizer')
     options = {key: value for key, value in optimizer.items() if key != 'type'}
     check_options(factory, {**options, 'params': ()}, where='optim_wrapper.optimizer', name=name)
+    if not isinstance(options.get('lr', 0.0), (int, float)):
+        raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {options["lr"]!r}')
     rules = config.get('paramwise_cfg') or {}
     if unknown := [key for key in rules if key not in PARAMWISE_KEYS]:
         raise UserError(
@@ -100,7 +103,15 @@ def check_schedulers(config: Sequence[Mapping[str, Any]] | Mapping[str, Any]) ->
     entries = [config] if isinstance(config, Mapping) else list(config)
     checked = []
     for index, entry in enumerate(entries):
-        find(PARAM_SCHEDULERS, entry, where=f'param_scheduler[{index}]')
+        where = f'param_scheduler[{index}]'
+        factory = find(PARAM_SCHEDULERS, entry, where=where)
+        options = {key: value for key, value in entry.items() if key not in ('type', 'convert_to_iter_based')}
+        # mmengine's schedules take *args and **kwargs and pass them up: ask every class above.
+        known = {name for each in factory.__mro__ for name in inspect.signature(each.__init__).parameters}
+        if unknown := [key for key in options if key not in known]:
+            raise UserError(
+                f'{where} ({entry["type"]}): unknown option {unknown[0]}. {closest(unknown[0], known)}'
+            )
         entry = dict(entry)
         if entry['type'] in PER_ITERATION and 'by_epoch' not in entry:
             entry |= {'by_epoch': True, 'convert_to_iter_based': True}

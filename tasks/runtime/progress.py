@@ -45,7 +45,7 @@ class ProgressHook(Hook):
         self._progress.update(self._task, advance=1, note=' '.join([*parts, f'lr {rate:.1e}']))
 
     def after_train_epoch(self, runner: Any) -> None:
-        self._close()
+        self.close()
 
     def before_val_epoch(self, runner: Any) -> None:
         self._open('evaluating', total=len(runner.val_loop.dataloader))
@@ -57,10 +57,10 @@ class ProgressHook(Hook):
             self._progress.update(self._task, advance=1)
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        self._close()
+        self.close()
 
     def _open(self, description: str, *, total: int, completed: int = 0) -> None:
-        self._close()
+        self.close()
         if not on_terminal():
             return
         from rich.progress import (
@@ -82,7 +82,8 @@ class ProgressHook(Hook):
         self._progress.start()
         self._task = self._progress.add_task(description, total=total, completed=completed, note='')
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar off the terminal, which gets its cursor back."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -96,3 +96,19 @@ def test_what_cannot_be_predicted_is_said(model: VisionModel, tmp_path: Path) ->
     (tmp_path / 'a.jpg').write_text('x')
     with pytest.raises(UserError, match='none of the 1 files is a readable picture'):
         predict_files(model, [tmp_path / 'a.jpg'], tmp_path / 'out')
+
+
+def test_a_users_picture_is_never_overwritten(model: VisionModel, folders: Path) -> None:
+    picture = folders / 'test/red/1.png'
+    before = picture.read_bytes()
+    for inputs, out in (([picture], picture.parent), ([folders / 'test'], folders / 'test')):
+        with pytest.raises(UserError, match='choose another --out'):
+            predict_files(model, inputs, out)
+    assert picture.read_bytes() == before
+
+
+def test_a_model_can_be_pickled(model: VisionModel) -> None:
+    """As torch.save(model) and handing it to another process do."""
+    import pickle
+
+    assert pickle.loads(pickle.dumps(model)).classes == model.classes

@@ -328,6 +328,31 @@ def test_young_norm_statistics_are_warned_of(write_config: WriteConfig, tmp_path
     assert '53%' in warned[0]
 
 
+def test_a_finished_run_is_left_as_it_is(write_config: WriteConfig, tmp_path: Path) -> None:
+    config = write_config('train_cfg = dict(max_epochs=1)')
+    run(config, tmp_path / 'run')
+    before = (tmp_path / 'run/metrics.json').read_bytes()
+    run(config, tmp_path / 'run', resume=True)
+    assert (tmp_path / 'run/metrics.json').read_bytes() == before
+
+
+def test_a_run_resumed_elsewhere_does_not_overwrite_another(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    config = write_config('train_cfg = dict(max_epochs=1)')
+    run(config, tmp_path / 'one')
+    run(config, tmp_path / 'two')
+    with pytest.raises(UserError, match='already holds another run'):
+        run(config, tmp_path / 'two', resume=str(tmp_path / 'one/last.pth'))
+
+
+def test_a_changed_schedule_is_warned_of_when_resuming(write_config: WriteConfig, tmp_path: Path) -> None:
+    config = write_config('train_cfg = dict(max_epochs=1)')
+    run(config, tmp_path / 'run')
+    run(config, tmp_path / 'run', 'optim_wrapper.optimizer.lr=0.5', resume=True)
+    assert 'optim_wrapper differs from' in (tmp_path / 'run/train.log').read_text()
+
+
 @pytest.mark.parametrize(
     ('options', 'source', 'message'),
     [
@@ -362,6 +387,17 @@ def test_a_resume_that_could_not_be_exact_is_refused(
         ('nonsense', 'takes key=value'),
         ('model.backbone.pretrained=no.pth', 'neither a file nor a known name'),
         ('amp=yes', "amp must be 'auto' or 'off'"),
+        ('train_cfg.max_epoch=3', 'Did you mean max_epochs'),
+        ('train_dataloader.batch_size=0', 'batch_size must be a whole number of at least 1, got 0'),
+        ('train_dataloader.num_workers=two', "num_workers must be a whole number of at least 0, got 'two'"),
+        ('seed=-1', 'seed must be a whole number of at least 0, got -1'),
+        ('log_interval=0', 'log_interval must be'),
+        ('optim_wrapper.optimizer.lr=fast', "lr must be a number, got 'fast'"),
+        ('param_scheduler.0.T_maxx=2', 'unknown option T_maxx. Did you mean T_max'),
+        ('ema=True', 'ema must be dict'),
+        ('ema.decya=0.9', 'Did you mean decay'),
+        ('model.normalise.mean=0', 'missing option std'),
+        ('evaluator.type=DumpResults', 'no metric of classification'),
         ('sync_bn=True', None),  # without several processes it means nothing, and hurts nothing
     ],
 )
