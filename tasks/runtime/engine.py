@@ -100,6 +100,20 @@ class KestrelRunner(Runner):
         for handler in self.logger.handlers:
             handler.close()
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """mmengine's, with what a schedule's constructor refuses as a user's error."""
+        try:
+            return super().build_param_scheduler(scheduler)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f'param_scheduler: {error}') from error
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """mmengine's, with what an optimiser's constructor refuses as a user's error."""
+        try:
+            return super().build_optim_wrapper(optim_wrapper)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f'optim_wrapper: {error}') from error
+
     def load_or_resume(self) -> None:
         """Take up `last.pth`, or the checkpoint named by `--resume`."""
         if self._has_loaded or not self._resume:

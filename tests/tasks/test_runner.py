@@ -394,6 +394,8 @@ def test_a_resume_that_could_not_be_exact_is_refused(
         ('log_interval=0', 'log_interval must be'),
         ('optim_wrapper.optimizer.lr=fast', "lr must be a number, got 'fast'"),
         ('param_scheduler.0.T_maxx=2', 'unknown option T_maxx. Did you mean T_max'),
+        ('param_scheduler.0.begin=5', 'param_scheduler: end should be larger than begin'),
+        ('optim_wrapper.optimizer.lr=-1', 'optim_wrapper: Invalid learning rate'),
         ('ema=True', 'ema must be dict'),
         ('ema.decya=0.9', 'Did you mean decay'),
         ('model.normalise.mean=0', 'missing option std'),
