@@ -1,7 +1,8 @@
 """ImageNet classification: MobileNetV2 1.0 at 224 px, the paper's recipe.
 
 Paper      arXiv 1801.04381, section 6.1; what the paper leaves open follows slim's train_image_classifier
-           (label smoothing 0.1, dropout 0.2, moving average 0.9999, random crops of 8 to 100 % of the area)
+           (label smoothing 0.1, dropout 0.2, moving average 0.9999, random crops of 8 to 100 % of the area).
+           The warm-up over 5 epochs is ours
 Data       data/imagenet/train/<wnid>/*.JPEG and data/imagenet/val/<wnid>/*.JPEG
 Command    torchrun --nproc_per_node=16 tools/train.py configs/linear_imagenet.py --launcher pytorch
 Recipe     RMSProp as TensorFlow computes it (decay 0.9, momentum 0.9), lr 0.045 x 0.98 an epoch, weight decay

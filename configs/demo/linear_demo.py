@@ -2,7 +2,7 @@
 
 Data       python tools/make_demo_data.py (make demo does it)
 Command    python tools/train.py configs/demo/linear_demo.py
-Cost       about a minute on 2 cores
+Cost       about a minute and a half on 2 cores
 Measured   see the table in README.md
 """
 
