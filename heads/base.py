@@ -5,7 +5,7 @@ be tested and exported on its own:
 
     outputs = head(features)                        # tensors only: what an exported model computes
     losses  = head.loss(outputs, targets)           # {'loss_...': scalar}, for training
-    results = head.predict(outputs, image_sizes)    # one answer per image, in the original image's pixels
+    answers = head.predict(outputs, image_sizes)    # one answer per image, in the original image's pixels
 
 It is built from the backbone's `channels` and `strides` and the number of classes in the data.
 """
@@ -69,12 +69,23 @@ class Head(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predict(self, outputs: Any, image_sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    def predict(
+        self,
+        outputs: Any,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int] | None = None,
+        content_sizes: Sequence[tuple[int, int] | None] | None = None,
+    ) -> list[dict[str, Any]]:
         """Turn raw outputs into one answer per image.
 
         Args:
             outputs: what `forward` returned, in float32.
             image_sizes: (height, width) of every original image, in pixels.
+            input_size: (height, width) of the batch of images that the network saw; None when it is
+                exactly the finest map's size times its stride.
+            content_sizes: (height, width) of the part of the network's input that each image fills, from
+                the upper left corner; None, for one or for all, when it fills the input.
 
         Returns:
             One dict of NumPy arrays and numbers per image: the fields of the task's result class,

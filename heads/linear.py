@@ -82,7 +82,14 @@ class LinearHead(Head):
             'top1': (outputs.detach().argmax(dim=1) == labels).float().mean(),
         }
 
-    def predict(self, outputs: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    def predict(
+        self,
+        outputs: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int] | None = None,
+        content_sizes: Sequence[tuple[int, int] | None] | None = None,
+    ) -> list[dict[str, Any]]:
         """Return `scores`, float32 (num_classes,) that add up to 1, and the `label` of the highest."""
         scores = outputs.softmax(dim=1).cpu().numpy()  # (B, num_classes)
         return [{'scores': row, 'label': int(row.argmax())} for row in scores]

@@ -68,6 +68,19 @@ class Augment:
         result = self._compose(**targets)
         return {**result, 'image': np.ascontiguousarray(result['image'])}
 
+    def content_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Return which part of the transformed image a (height, width) image fills.
+
+        Returns:
+            (height, width) from the upper left corner, in pixels; None for all of it. A transform that
+            pads says so with a method of this name.
+        """
+        size: tuple[int, int] | None = None
+        for transform in self._compose.transforms:
+            if hasattr(transform, 'content_size'):
+                size = transform.content_size(*(size or (height, width)))
+        return size
+
 
 def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:
     """Build one transform from its config entry. `transforms` inside it are built as well (OneOf, ...)."""

@@ -111,7 +111,8 @@ class VisionDataset(ABC):
         image = read_image(path)
         size = (image.shape[0], image.shape[1])
         augmented = self.augment(epoch=epoch, index=index, image=image, **self.target(index))
-        info = SampleInfo(index=index, path=path, size=size)
+        content = None if self.training else self.augment.content_size(*size)
+        info = SampleInfo(index=index, path=path, size=size, content=content)
         return Sample(augmented['image'], self.to_target(augmented), info, skipped)
 
     def _read_everything(self) -> None:

@@ -163,7 +163,12 @@ class VisionModel(BaseModel):
             outputs = in_float32(outputs)
             if mode == 'loss':
                 return self.head.loss(outputs, targets)
-            answers = self.head.predict(outputs, [info.size for info in infos])
+            answers = self.head.predict(
+                outputs,
+                [info.size for info in infos],
+                input_size=(images.shape[2], images.shape[3]),
+                content_sizes=[info.content for info in infos],
+            )
         return [
             self.task.result(**answer, class_names=self.classes, path=info.path)
             for answer, info in zip(answers, infos, strict=True)
@@ -217,6 +222,7 @@ class VisionModel(BaseModel):
     def _predict_batch(self, pictures: Sequence[str | Path | np.ndarray]) -> Iterator[Any]:
         originals = [to_image(picture) for picture in pictures]
         inputs = [self.to_input(original) for original in originals]
+        contents = [self.content_size(original) for original in originals]
         device = next(self.parameters()).device
         # Inputs of one size share a batch; a task that keeps sizes gets batches of one.
         groups = [inputs] if len({each.shape for each in inputs}) == 1 else [[each] for each in inputs]
@@ -224,19 +230,34 @@ class VisionModel(BaseModel):
         position = 0
         for group in groups:
             images = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).to(device)
-            sizes = [original.shape[:2] for original in originals[position : position + len(group)]]
+            end = position + len(group)
+            sizes = [original.shape[:2] for original in originals[position:end]]
             raw = in_float32(self(images))
-            outputs += self.head.predict(raw, sizes)
-            position += len(group)
+            outputs += self.head.predict(
+                raw,
+                sizes,
+                input_size=(images.shape[2], images.shape[3]),
+                content_sizes=contents[position:end],
+            )
+            position = end
         for picture, original, answer in zip(pictures, originals, outputs, strict=True):
             path = None if isinstance(picture, np.ndarray) else str(picture)
             yield self.task.result(**answer, class_names=self.classes, image=original, path=path)
 
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
+        return self.transforms(epoch=0, index=0, image=image)['image']
+
+    def content_size(self, image: np.ndarray) -> tuple[int, int] | None:
+        """Return which part of `to_input(image)` the picture fills; see `SampleInfo.content`."""
+        return self.transforms.content_size(image.shape[0], image.shape[1])
+
+    @property
+    def transforms(self) -> Augment:
+        """What turns a picture into the network's input."""
         if self._transforms is None:
             self._transforms = Augment(self.preprocess, where='preprocess')
-        return self._transforms(epoch=0, index=0, image=image)['image']
+        return self._transforms
 
 
 def in_float32(outputs: Any) -> Any:

@@ -32,11 +32,14 @@ class SampleInfo:
         index: position in the data set.
         path: the image file.
         size: (height, width) of the original image, in pixels.
+        content: (height, width) of the part of the network's input that the image fills, from the upper
+            left corner; None when it fills all of it. Less than all where a transform pads.
     """
 
     index: int
     path: str
     size: tuple[int, int]
+    content: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
