@@ -77,8 +77,8 @@ class Augment:
         """
         size: tuple[int, int] | None = None
         for transform in self._compose.transforms:
-            if hasattr(transform, 'content_size'):
-                size = transform.content_size(*(size or (height, width)))
+            if (content_size := getattr(transform, 'content_size', None)) is not None:
+                size = content_size(*(size or (height, width)))
         return size
 
 
