@@ -14,6 +14,9 @@ An image side that is no multiple of the stride is rounded up: 65 pixels at stri
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from mmengine.registry import Registry
 from torch import Tensor, nn
@@ -27,10 +30,16 @@ class Backbone(nn.Module, ABC):
     Attributes:
         channels: channels of each returned map, finest map first.
         strides: image pixels per cell of each returned map, in the same order.
+        normalise: mean and std, in units of 0..1, that pretrained weights want of the images; None when
+            there are none.
+        settled: options that were decided by pretrained weights rather than given, from which, with the
+            given ones, the backbone can be built again without those weights.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    normalise: Mapping[str, Sequence[float]] | None = None
+    settled: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -1,15 +1,26 @@
-"""Key maps from other projects' weight layouts.
+"""From other projects' weight layouts to torchvision's keys, which `MobileNetV2` uses, and back.
 
-`MobileNetV2` uses torchvision's own keys, so that layout only needs its classifier set apart. A layout
-with other names gets one function here, and one line in `LAYOUTS`.
+A layout is recognised by its keys, never by a file's name. Every function here is a renaming and, for
+TensorFlow's, a permutation: nothing is computed, so going there and back gives the same tensors.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from backbones.layouts import LAYOUTS, Layout, WeightFacts
+from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, Unit, make_divisible, units
+
 State = Mapping[str, Tensor]
+
+# Depth multipliers in circulation: the paper's network, timm's 110d and 120d.
+DEPTHS = (1.0, 1.2, 1.4)
+WIDTHS = (1.0, 0.1, 0.25, 0.35, 0.5, 0.75, 1.1, 1.2, 1.3, 1.4)
+# What wrappers put before every name: training in parallel, and the Object Detection API.
+PREFIXES = ('module.', 'FeatureExtractor/')
+TORCHVISION = LAYOUTS['torchvision']
 
 
 @dataclass(frozen=True)
@@ -20,43 +31,218 @@ class SplitWeights:
         layout: name of the layout the file is in.
         backbone: `features.N...` entries, in torchvision's key layout.
         classifier: `weight` (classes, channels) and `bias` (classes,), or empty.
+        facts: what the weights are only right with; None when the file cannot say.
+        missing: keys of the layout that the file does not have, of the layers it should have.
+        others: entries that are neither, under their own names.
     """
 
     layout: str
     backbone: dict[str, Tensor]
     classifier: dict[str, Tensor]
+    facts: WeightFacts | None = None
+    missing: tuple[str, ...] = ()
+    others: dict[str, Tensor] = field(default_factory=dict)
 
 
-def is_torchvision(state: State) -> bool:
-    """Whether the keys are those of `torchvision.models.mobilenet_v2`."""
-    return 'features.0.0.weight' in state
+def split_weights(state: State, *, source: str, facts: WeightFacts | None = None) -> SplitWeights:
+    """Recognise the layout of `state` and take it apart.
 
+    Args:
+        state: a plain state dict, or TensorFlow's variables by name.
+        source: where it came from, for the error message.
+        facts: what the file says of itself, instead of what its layout implies.
 
-def split_torchvision(state: State) -> SplitWeights:
-    """Set the classifier (`classifier.1.weight` and `.bias`) apart from the features."""
+    Raises:
+        ValueError: no known layout matches; the message shows keys found, keys looked for and the layout
+            that comes closest.
+    """
+    if 'backbone.features.0.0.weight' in state:
+        return SplitWeights(
+            layout='kestrel',
+            backbone=strip_prefix(state, 'backbone.'),
+            classifier=strip_prefix(state, 'head.fc.'),
+            facts=facts,
+        )
+    state = averaged({_bare(key): value for key, value in state.items()})
+    layout, depth = recognise(state, source=source)
+    backbone: dict[str, Tensor] = {}
+    missing: list[str] = []
+    used: set[str] = set()
+    for unit in units(depth):
+        ours, theirs = TORCHVISION.tensors(unit), layout.tensors(unit)
+        for name, key in theirs.items():
+            if key in state:
+                value = state[key]
+                if name == 'conv' and value.ndim != 4:
+                    raise ValueError(
+                        f'{source}: {key} should be a convolution, its shape is {tuple(value.shape)}'
+                    )
+                backbone[ours[name]] = layout.to_torch(unit, value) if name == 'conv' else value
+                used.add(key)
+            else:
+                missing.append(key)
+        counter = layout.names(unit)[1] + '.num_batches_tracked'
+        if counter in state:
+            backbone[TORCHVISION.names(unit)[1] + '.num_batches_tracked'] = state[counter]
+            used.add(counter)
+    classifier = {}
+    weight, bias = layout.classifier
+    if weight in state and bias in state:
+        classifier = {'weight': layout.linear_to_torch(state[weight]), 'bias': state[bias]}
+        used |= {weight, bias}
     return SplitWeights(
-        layout='torchvision',
-        backbone={key: value for key, value in state.items() if key.startswith('features.')},
-        classifier={
-            key.removeprefix('classifier.1.'): value
-            for key, value in state.items()
-            if key.startswith('classifier.1.')
-        },
+        layout=layout.name,
+        backbone=backbone,
+        classifier=classifier,
+        facts=facts or layout.facts,
+        missing=tuple(missing),
+        others={key: value for key, value in state.items() if key not in used},
     )
 
 
-def is_kestrel(state: State) -> bool:
-    """Whether the keys are those of a Kestrel model (`backbone.features.N...`, `head...`)."""
-    return 'backbone.features.0.0.weight' in state
+def join_weights(weights: SplitWeights, layout_name: str) -> dict[str, Tensor]:
+    """The reverse of `split_weights`: the same tensors under a layout's names.
+
+    Counters of seen batches exist in PyTorch only; towards TensorFlow they are left out, and what comes
+    from TensorFlow has none.
+
+    Raises:
+        ValueError: there is no such layout, or the backbone has layers that it has no names for.
+    """
+    if layout_name not in LAYOUTS:
+        raise ValueError(f'there is no layout {layout_name!r}; known are {", ".join(LAYOUTS)}')
+    layout = LAYOUTS[layout_name]
+    _, depth = recognise(weights.backbone, source=weights.layout)
+    state: dict[str, Tensor] = {}
+    left = set(weights.backbone)
+    for unit in units(depth):
+        ours, theirs = TORCHVISION.tensors(unit), layout.tensors(unit)
+        for name, key in ours.items():
+            if key in weights.backbone:
+                value = weights.backbone[key]
+                state[theirs[name]] = layout.from_torch(unit, value) if name == 'conv' else value
+                left.discard(key)
+        counter = TORCHVISION.names(unit)[1] + '.num_batches_tracked'
+        if counter in weights.backbone:
+            left.discard(counter)
+            if layout.stored == 'torch':
+                state[layout.names(unit)[1] + '.num_batches_tracked'] = weights.backbone[counter]
+    if left:
+        raise ValueError(f'layout {layout_name} has no place for {", ".join(sorted(left)[:4])}')
+    if weights.classifier:
+        weight, bias = layout.classifier
+        state[weight] = layout.linear_from_torch(weights.classifier['weight'])
+        state[bias] = weights.classifier['bias']
+    return state
 
 
-def split_kestrel(state: State) -> SplitWeights:
-    """Take the backbone out of a whole model, and its classifier where it has one."""
-    return SplitWeights(
-        layout='kestrel',
-        backbone=strip_prefix(state, 'backbone.'),
-        classifier=strip_prefix(state, 'head.fc.'),
+def recognise(state: State, *, source: str) -> tuple[Layout, float]:
+    """Return the layout and depth multiplier whose keys `state` has, or raise ValueError."""
+    found = {}
+    for layout in LAYOUTS.values():
+        for depth in DEPTHS:
+            keys = expected_keys(layout, depth)
+            overlap = sum(key in state for key in keys)
+            # As many as possible of the file's keys, then as few as possible that it lacks.
+            found[layout.name, depth] = (overlap, overlap - len(keys))
+    for name, depth in sorted(found, key=lambda place: found[place], reverse=True):
+        if stem_key(LAYOUTS[name]) in state:
+            return LAYOUTS[name], depth
+    looked_for = ', '.join(f'{stem_key(layout)} ({layout.name})' for layout in LAYOUTS.values())
+    (closest, _), (overlap, _) = max(found.items(), key=lambda item: item[1])
+    near = (
+        f'The closest layout is {closest}: {overlap} of its keys are there, its first is not.'
+        if overlap
+        else f'The closest layout is {most_alike(state)}, by how its keys are written; none of them is there.'
     )
+    raise ValueError(
+        f'{source}: no known weight layout. Looked for {looked_for} and backbone.features.0.0.weight '
+        f'(Kestrel); the file begins with {", ".join(list(state)[:4]) or "nothing"}. {near}'
+    )
+
+
+def most_alike(state: State) -> str:
+    """Return the layout whose keys are written most like those of `state`."""
+    import difflib
+
+    def likeness(layout: Layout) -> float:
+        theirs = expected_keys(layout, 1.0)[:6]
+        return max(
+            (
+                difflib.SequenceMatcher(None, key, their).ratio()
+                for key in list(state)[:40]
+                for their in theirs
+            ),
+            default=0.0,
+        )
+
+    return max(LAYOUTS.values(), key=likeness).name
+
+
+def expected_keys(layout: Layout, depth: float) -> list[str]:
+    """Return the keys of a whole backbone in a layout, counters aside."""
+    return [key for unit in units(depth) for key in layout.tensors(unit).values()]
+
+
+def stem_key(layout: Layout) -> str:
+    """Return the key of the first convolution, which every file has."""
+    return layout.tensors(Unit(0, 'stem'))['conv']
+
+
+def describe_shape(backbone: State) -> dict[str, float]:
+    """Return the options of `MobileNetV2` that give a backbone of these shapes, where one is known.
+
+    Args:
+        backbone: in torchvision's keys, from `split_weights`.
+
+    Returns:
+        `width`, and `depth`, `stem_channels`, `last_channels`, `channel_divisor` where they are not the
+        defaults; empty when no known combination fits.
+    """
+    _, depth = recognise(backbone, source='backbone')
+    shapes = dict(_channels(backbone, depth))
+    stem, last = shapes.pop('stem', None), shapes.pop('last', None)
+    for divisor in (8, 4):
+        for width in WIDTHS:
+            expected = {
+                f'stage{stage}': make_divisible(row[1] * width, divisor)
+                for stage, row in enumerate(STAGES, 1)
+            }
+            if any(expected[name] != count for name, count in shapes.items()):
+                continue
+            options: dict[str, float] = {'width': width}
+            if depth != 1.0:
+                options['depth'] = depth
+            if divisor != 8:
+                options['channel_divisor'] = divisor
+            if stem is not None and stem != make_divisible(STEM_CHANNELS * width, divisor):
+                options['stem_channels'] = stem
+            if last is not None and last != make_divisible(LAST_CHANNELS * max(1.0, width), divisor):
+                options['last_channels'] = last
+            return options
+    return {}
+
+
+def _channels(backbone: State, depth: float) -> Iterator[tuple[str, int]]:
+    for unit in units(depth):
+        key = TORCHVISION.tensors(unit)['conv']
+        if key in backbone and unit.role in ('stem', 'project', 'last'):
+            yield (f'stage{unit.stage + 1}' if unit.role == 'project' else unit.role), len(backbone[key])
+
+
+def averaged(state: State) -> dict[str, Tensor]:
+    """Take TensorFlow's moving averages, where there are any, for the variables they average.
+
+    slim's checkpoints hold both; the published scores are those of the averages.
+    """
+    ending = '/ExponentialMovingAverage'
+    plain = {key: value for key, value in state.items() if not key.endswith(ending)}
+    return plain | {key.removesuffix(ending): value for key, value in state.items() if key.endswith(ending)}
+
+
+def drop_background(classifier: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take away the first of a classifier's classes, TensorFlow's background."""
+    return {key: value[1:].clone() for key, value in classifier.items()}
 
 
 def strip_prefix(state: State, prefix: str) -> dict[str, Tensor]:
@@ -64,27 +250,17 @@ def strip_prefix(state: State, prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-LAYOUTS: tuple[tuple[Callable[[State], bool], Callable[[State], SplitWeights]], ...] = (
-    (is_torchvision, split_torchvision),
-    (is_kestrel, split_kestrel),
-)
+def with_counters(backbone: State) -> dict[str, Tensor]:
+    """Add the counters of seen batches that weights from TensorFlow lack, as PyTorch starts them."""
+    zeros = {
+        key.removesuffix('running_mean') + 'num_batches_tracked': torch.tensor(0)
+        for key in backbone
+        if key.endswith('running_mean')
+    }
+    return zeros | dict(backbone)
 
 
-def split_weights(state: State, *, source: str) -> SplitWeights:
-    """Recognise the layout of `state` and take it apart.
-
-    Args:
-        state: a plain state dict.
-        source: where it came from, for the error message.
-
-    Raises:
-        ValueError: no known layout matches; the message shows keys found and keys looked for.
-    """
-    for matches, split in LAYOUTS:
-        if matches(state):
-            return split(state)
-    found = ', '.join(list(state)[:4]) or 'nothing'
-    raise ValueError(
-        f'{source}: no known weight layout. Looked for features.0.0.weight (torchvision) and '
-        f'backbone.features.0.0.weight (Kestrel); the file begins with {found}.'
-    )
+def _bare(key: str) -> str:
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key

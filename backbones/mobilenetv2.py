@@ -13,23 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES, Backbone
-from backbones.pretrained import load_pretrained
+from backbones.pretrained import load_pretrained, read_weights, settle
+from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, blocks_per_stage, make_divisible
 
-# Table 2. One row per stage: expansion t, channels c, blocks n, stride s of the first block.
-STAGES = (
-    # t, c, n, s
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-STEM_CHANNELS = 32
-LAST_CHANNELS = 1280
 PADDINGS = ('symmetric', 'same')
 OUTPUT_STRIDES = (8, 16, 32)
+SHORTCUTS = ('bottleneck', 'expansion', 'none')
+DEFAULTS = {'padding': 'symmetric', 'norm_eps': 1e-5}
 
 # Every name `taps` accepts, in the order the network computes them. Stage 1 expands nothing (t = 1).
 TAP_NAMES = (
@@ -38,15 +28,6 @@ TAP_NAMES = (
     *(name for stage in range(2, 8) for name in (f'stage{stage}_expand', f'stage{stage}')),
     'last',
 )
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round a channel count to a multiple of `divisor` that is at least 90 % of `value`.
-
-    The rule of the authors' `slim/nets/mobilenet/conv_blocks.py` (`_make_divisible`).
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * value else rounded + divisor
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -115,7 +96,7 @@ class InvertedResidual(nn.Module):
         dilation: dilation of the depthwise convolution.
         expansion: t of Table 2; 1 leaves the expansion out.
         stop_at_expansion: build the expansion only, for a network whose highest tap it is.
-        padding, norm_eps, norm_momentum: as in `MobileNetV2`.
+        linear, shortcut, padding, norm_eps, norm_momentum: as in `MobileNetV2`.
     """
 
     def __init__(
@@ -127,6 +108,8 @@ class InvertedResidual(nn.Module):
         dilation: int,
         expansion: int,
         stop_at_expansion: bool = False,
+        linear: bool = True,
+        shortcut: str = 'bottleneck',
         padding: str = 'symmetric',
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.1,
@@ -135,7 +118,8 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * expansion
         norm: dict[str, Any] = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
         # Section 3.3, Table 1: shortcut only where stride and channels leave the shape unchanged.
-        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.has_shortcut = shortcut == 'bottleneck' and stride == 1 and in_channels == out_channels
+        self.joins_expansions = shortcut == 'expansion' and stride == 1
         self.has_expansion = expansion != 1
 
         layers: list[nn.Module] = []
@@ -157,6 +141,8 @@ class InvertedResidual(nn.Module):
                 # Linear bottleneck (section 3.2): no activation after the projection.
                 nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
             ]
+            if not linear:
+                layers.append(nn.ReLU6(inplace=True))
         self.conv = nn.Sequential(*layers)
 
     def expand(self, thin: Tensor) -> Tensor:
@@ -165,9 +151,13 @@ class InvertedResidual(nn.Module):
 
     def project(self, thin: Tensor, expanded: Tensor) -> Tensor:
         """Finish the block from its expanded tensor; `thin` is the block's input, for the shortcut."""
-        for layer in self.conv[1:] if self.has_expansion else self.conv:
-            expanded = layer(expanded)
-        return thin + expanded if self.has_shortcut else expanded
+        depthwise, *projection = self.conv[1:] if self.has_expansion else self.conv
+        tensor = depthwise(expanded)
+        if self.joins_expansions:
+            tensor = tensor + expanded
+        for layer in projection:
+            tensor = layer(tensor)
+        return thin + tensor if self.has_shortcut else tensor
 
     def forward(self, thin: Tensor) -> Tensor:
         return self.project(thin, self.expand(thin))
@@ -183,6 +173,7 @@ class MobileNetV2(Backbone):
 
     Args:
         width: multiplier of every channel count (the paper's width multiplier), above 0.
+        depth: multiplier of the blocks in stages 2 to 6, rounded up (timm's 110d is 1.2, its 120d 1.4).
         output_stride: 8, 16 or 32. Once the running stride reaches it, a layer of stride 2 keeps its
             resolution and the layers after it are dilated by 2 instead (as in the authors' code).
         taps: names of the maps to return, finest first: 'stem'; 'stage1' to 'stage7', the seven rows
@@ -190,48 +181,78 @@ class MobileNetV2(Backbone):
             'stage7_expand', the expanded tensor inside the first block of that stage, before its
             stride; 'last', the 1x1 convolution to 1280 channels.
         padding: 'symmetric' for weights born in PyTorch, 'same' for TensorFlow's. Weights are only
-            right under the padding they were trained with.
+            right under the padding they were trained with: by default what `pretrained` wants, or
+            'symmetric' without it.
+        stem_channels: channels of the first convolution. By default 32 * width.
         last_channels: channels of 'last'. By default 1280 * max(1, width): a width below 1 does not
             shrink it (section 5, "Memory"; the Object Detection API does shrink it).
-        norm_eps: epsilon of the batch norms. torchvision 1e-5, TensorFlow 1e-3.
+        channel_divisor: every channel count is a multiple of it.
+        linear_bottleneck: False puts a ReLU6 after every projection (Figure 6a).
+        shortcut: 'bottleneck' joins the thin ends of a block; 'expansion' joins its two expanded tensors
+            instead, before and after the depthwise convolution, where its stride is 1; 'none' joins
+            nothing (Figure 6b).
+        norm_eps: epsilon of the batch norms. torchvision 1e-5, TensorFlow 1e-3; by default what
+            `pretrained` wants, or 1e-5 without it.
         norm_momentum: share of the new batch in the running statistics. torchvision 0.1;
             TensorFlow's decay 0.997 is 0.003 here.
-        pretrained: where weights come from; see `backbones.pretrained.load_pretrained`.
+        pretrained: a name of `backbones.published.NAMED`, or a file in any layout of
+            `backbones.layouts`.
         frozen_stages: 0 trains everything; n keeps the stem and stages 1 to n as they are (no
             gradients, norms in evaluation mode); 8 freezes 'last' too.
 
+    Attributes:
+        normalise: mean and std (units of 0..1) that the pretrained weights want; None without any.
+        settled: padding and norm_eps as they were decided, from which a checkpoint rebuilds the network.
+        load_report: what became of the pretrained file's tensors; only with `pretrained`.
+
     Raises:
-        ValueError: an argument is outside what is named above, or `taps` is empty, repeats a name
-            or is not finest first.
+        ValueError: an argument is outside what is named above; `taps` is empty, repeats a name or is not
+            finest first; `padding` or `norm_eps` contradicts the weights; the weights do not fit.
+        FileNotFoundError, ConnectionError: see `backbones.pretrained.read_weights`.
     """
 
     def __init__(
         self,
         *,
         width: float = 1.0,
+        depth: float = 1.0,
         output_stride: int = 32,
         taps: Sequence[str] = ('last',),
-        padding: str = 'symmetric',
+        padding: str | None = None,
+        stem_channels: int | None = None,
         last_channels: int | None = None,
-        norm_eps: float = 1e-5,
+        channel_divisor: int = 8,
+        linear_bottleneck: bool = True,
+        shortcut: str = 'bottleneck',
+        norm_eps: float | None = None,
         norm_momentum: float = 0.1,
         pretrained: str | None = None,
         frozen_stages: int = 0,
     ) -> None:
         super().__init__()
         taps = check_taps(taps)
-        if width <= 0:
-            raise ValueError(f'width must be above 0, got {width}')
+        if width <= 0 or depth <= 0:
+            raise ValueError(f'width and depth must be above 0, got {width} and {depth}')
         if output_stride not in OUTPUT_STRIDES:
             raise ValueError(f'output_stride must be one of {OUTPUT_STRIDES}, got {output_stride}')
-        if padding not in PADDINGS:
+        if padding not in (*PADDINGS, None):
             raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f'shortcut must be one of {SHORTCUTS}, got {shortcut!r}')
+        if channel_divisor < 1:
+            raise ValueError(f'channel_divisor must be at least 1, got {channel_divisor}')
         if not 0 <= frozen_stages <= len(STAGES) + 1:
             raise ValueError(f'frozen_stages must lie in 0..{len(STAGES) + 1}, got {frozen_stages}')
 
-        common: dict[str, Any] = {'padding': padding, 'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        weights = None if pretrained is None else read_weights(pretrained)
+        facts = None if weights is None else weights.facts
+        self.normalise = None if facts is None else facts.normalise
+        self.settled = settle(
+            {'padding': padding, 'norm_eps': norm_eps}, facts, source=pretrained, defaults=DEFAULTS
+        )
+        common: dict[str, Any] = {**self.settled, 'norm_momentum': norm_momentum}
         highest = TAP_NAMES.index(taps[-1])
-        channels = make_divisible(STEM_CHANNELS * width)
+        channels = stem_channels or make_divisible(STEM_CHANNELS * width, channel_divisor)
         layers: list[nn.Module] = [ConvNormActivation(3, channels, kernel_size=3, stride=2, **common)]
         # (layer index, is it the expanded tensor inside) -> tap name, and each tap's channels and stride.
         positions: dict[tuple[int, bool], str] = {(0, False): 'stem'}
@@ -239,13 +260,14 @@ class MobileNetV2(Backbone):
         stage_of_layer = [0]
         running_stride, dilation = 2, 1
 
-        for stage, (expansion, stage_channels, blocks, stage_stride) in enumerate(STAGES, start=1):
+        for stage, (expansion, stage_channels, _, stage_stride) in enumerate(STAGES, start=1):
+            blocks = blocks_per_stage(depth)[stage - 1]
             name, expand_name = f'stage{stage}', f'stage{stage}_expand'
             lowest_name = expand_name if expansion != 1 else name
             if TAP_NAMES.index(lowest_name) > highest:
                 break
             only_expansion = expand_name == taps[-1]
-            out_channels = make_divisible(stage_channels * width)
+            out_channels = make_divisible(stage_channels * width, channel_divisor)
             for block in range(1 if only_expansion else blocks):
                 stride = stage_stride if block == 0 else 1
                 block_dilation = dilation
@@ -265,6 +287,8 @@ class MobileNetV2(Backbone):
                         dilation=block_dilation,
                         expansion=expansion,
                         stop_at_expansion=only_expansion,
+                        linear=linear_bottleneck,
+                        shortcut=shortcut,
                         **common,
                     )
                 )
@@ -274,10 +298,10 @@ class MobileNetV2(Backbone):
             shapes[name] = (channels, running_stride)
 
         if taps[-1] == 'last':
-            last = last_channels or make_divisible(LAST_CHANNELS * max(1.0, width))
+            last = last_channels or make_divisible(LAST_CHANNELS * max(1.0, width), channel_divisor)
             positions[len(layers), False] = 'last'
             shapes['last'] = (last, running_stride)
-            layers.append(ConvNormActivation(channels, last, norm_eps=norm_eps, norm_momentum=norm_momentum))
+            layers.append(ConvNormActivation(channels, last, **common))
             stage_of_layer.append(len(STAGES) + 1)
 
         self.features = nn.Sequential(*layers)
@@ -291,7 +315,7 @@ class MobileNetV2(Backbone):
 
         self._initialise()
         if pretrained is not None:
-            self.load_report = load_pretrained(self, pretrained)
+            self.load_report = load_pretrained(self, pretrained, weights)
         for layer in self.features[: self._frozen_layers]:
             layer.requires_grad_(False)
         self.train()

@@ -1,39 +1,35 @@
 """Where a backbone's weights come from: a name, or a local file; and a report of what was loaded.
 
-Names stand for published weights that are downloaded once into torch's cache. Everything is opened
-with `weights_only=True`: a weight file never runs code.
+Names (`backbones.published.NAMED`) stand for published weights that are downloaded once into torch's cache
+and checked by hash where there is one. Files are read in any layout of `backbones.layouts`.
 """
 
-import pickle
-import warnings
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
-from backbones.convert import split_weights
+from backbones.convert import SplitWeights, describe_shape, split_weights
+from backbones.layouts import WeightFacts
+from backbones.published import NAMED, PublishedWeights
+from backbones.weight_files import check_sha256, exists, read_plain, read_state_dict, read_weight_file
 
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Published weights that have a name here.
-
-    Attributes:
-        enum_name: member of torchvision's `MobileNet_V2_Weights`.
-        top1: published ImageNet top-1, in percent.
-    """
-
-    enum_name: str
-    top1: float
-
-
-NAMED = {
-    'torchvision': PublishedWeights('IMAGENET1K_V2', top1=72.154),
-    'torchvision_v1': PublishedWeights('IMAGENET1K_V1', top1=71.878),
-}
+__all__ = [
+    'NAMED',
+    'LoadReport',
+    'copy_matching',
+    'load_pretrained',
+    'locate',
+    'read_plain',
+    'read_state_dict',
+    'read_weights',
+    'settle',
+]
 
 
 @dataclass(frozen=True)
@@ -59,87 +55,92 @@ class LoadReport:
             f'{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, '
             f'{len(self.new)} newly initialised, {len(self.unused)} in the file only'
         ]
-        lines += [f'  skipped {key}: file {theirs}, model {ours}' for key, theirs, ours in self.skipped]
+        lines += [f'  skipped {key}: file {theirs}, model {ours}' for key, theirs, ours in self.skipped[:8]]
+        lines += [f'  and {len(self.skipped) - 8} more skipped'] if len(self.skipped) > 8 else []
         lines += [f'  new {_shorten(self.new)}'] if self.new else []
         lines += [f'  not used {_shorten(self.unused)}'] if self.unused else []
         return '\n'.join(lines)
 
 
-def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
+def read_weights(source: str) -> SplitWeights:
+    """Read published weights by name, or a local file, and take them apart.
+
+    Args:
+        source: a name in `NAMED`, or a path to a file in a layout of `backbones.layouts` or to a Kestrel
+            checkpoint.
+
+    Raises:
+        FileNotFoundError: neither a known name nor an existing file.
+        ConnectionError: the name's file is not in torch's cache and cannot be downloaded.
+        ValueError: the file is no weight file, of no known layout, or has another hash than published.
+    """
+    state, facts = read_weight_file(locate(source))
+    return split_weights(state, source=source, facts=facts)
+
+
+def settle(
+    given: Mapping[str, Any], facts: WeightFacts | None, *, source: str | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Decide options that weights imply: what was given, else what the weights want, else the default.
+
+    Args:
+        given: option by name, None where nothing was given.
+        facts: of the weights, or None without weights.
+        source: where the weights come from, for the message.
+        defaults: for what neither decides.
+
+    Raises:
+        ValueError: something else was given than the weights are right with.
+    """
+    settled = {}
+    for name, value in given.items():
+        wanted = None if facts is None else getattr(facts, name)
+        if value is not None and wanted is not None and value != wanted:
+            raise ValueError(
+                f'{name}={value!r} contradicts pretrained={source!r}, whose weights are only right with '
+                f'{name}={wanted!r}: leave {name} out'
+            )
+        settled[name] = next(each for each in (value, wanted, defaults[name]) if each is not None)
+    return settled
+
+
+def load_pretrained(backbone: nn.Module, source: str, weights: SplitWeights | None = None) -> LoadReport:
     """Load published weights, or a local file, into a backbone.
 
     Args:
         backbone: a backbone with torchvision's `features.N...` keys.
-        source: a name in `NAMED`, or a path to a file in torchvision's key layout or to a Kestrel
-            checkpoint.
+        source: as in `read_weights`.
+        weights: what `read_weights(source)` returned, where that was called before.
 
     Returns:
         The report: what was loaded, what was skipped and why, what is new.
 
     Raises:
-        FileNotFoundError: neither a known name nor an existing file.
-        ConnectionError: the name's file is not in torch's cache and cannot be downloaded.
-        ValueError: the file is no weight file, or does not fit this backbone.
+        ValueError: the weights do not fit this backbone; also as `read_weights`.
     """
-    state = _download(source) if source in NAMED else read_state_dict(_existing(source))
-    weights = split_weights(state, source=source)
+    weights = weights or read_weights(source)
     report = copy_matching(backbone, weights.backbone, source=source)
     missing = [*report.new, *(key for key, _, _ in report.skipped)]
-    # Counters of seen batches are absent from weights saved before torch 0.4.1; nothing depends on them.
+    # Counters of seen batches are absent from weights saved before torch 0.4.1 and from TensorFlow's;
+    # nothing depends on them.
     if lost := [key for key in missing if not key.endswith('num_batches_tracked')]:
         raise ValueError(
             f'{source} does not fit this backbone: {len(lost)} of {len(backbone.state_dict())} '
-            f'tensors are missing or of another shape. Is it for another width?\n{report}'
+            f'tensors are missing or of another shape. {_reason(weights, report)}\n{report}'
         )
     return report
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict from a `.pth` file, unwrapping the usual containers.
-
-    Raises:
-        ValueError: the file is no weight file, is truncated, or wants to run code.
-    """
-    content = read_plain(path)
-    for wrapper in ('state_dict', 'model_state_dict', 'model', 'net'):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping):
-        raise ValueError(f'{path}: expected a state dict, got {type(content).__name__}')
-    # A file saved from DistributedDataParallel carries this prefix.
-    state = {key.removeprefix('module.'): value for key, value in content.items()}
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{path}: expected a state dict of tensors, found {_shorten(tuple(state))}')
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def read_plain(path: Path) -> object:
-    """`torch.load` of tensors and plain values only, with errors a user can act on.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is empty, truncated, no torch file, or holds more than plain data.
-    """
-    size = path.stat().st_size
-    try:
-        with warnings.catch_warnings():
-            # Said of any pickle torch did not write; what is wrong with it comes as an error below.
-            warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch names what it will not build; a text file trips over an opcode instead.
-        if 'GLOBAL' in str(error) or 'Unsupported class' in str(error):
-            raise ValueError(
-                f'{path}: refused, because it holds Python objects, not only tensors and plain values; '
-                'opening it could run code. Save it again as a plain state dict '
-                '(torch.save(model.state_dict(), ...)).'
-            ) from error
-        raise ValueError(f'{path}: not a weight file ({size:,} bytes)') from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(
-            f'{path}: not a readable weight file, or truncated ({size:,} bytes); copy or train it again'
-        ) from error
+def _reason(weights: SplitWeights, report: LoadReport) -> str:
+    if report.skipped:
+        options = describe_shape(weights.backbone)
+        if not options:
+            return 'It is for another width, none of the usual ones.'
+        written = ', '.join(f'{key}={value:g}' for key, value in options.items())
+        return f'It is for another width or depth: MobileNetV2({written}).'
+    if weights.missing:
+        return f'Under its {weights.layout} names the file lacks {_shorten(weights.missing)}.'
+    return 'The file lacks them.'
 
 
 def copy_matching(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
@@ -160,28 +161,45 @@ def copy_matching(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
     )
 
 
-def _existing(source: str) -> Path:
+def locate(source: str) -> Path:
+    """Return the file that a name or a path stands for, downloading a name's when it is not in the cache."""
+    if source in NAMED:
+        return _download(source)
     path = Path(source).expanduser()
+    if exists(path):
+        return path
+    near = difflib.get_close_matches(source, NAMED, 3, 0.6)
+    families = 'torchvision, torchvision_v1, timm/..., d-li14/..., tonylins/..., keras/..., slim/..., '
+    raise FileNotFoundError(
+        f'pretrained={source!r} is neither a file nor a known name; '
+        + (f'did you mean {" or ".join(near)}?' if near else f'names are {families}transformers/...')
+    )
+
+
+def _download(name: str, fetch: Callable[..., None] | None = None) -> Path:
+    """Return the cached file of a name, downloading it first where it is missing."""
+    weights: PublishedWeights = NAMED[name]
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / weights.file_name
+    by_hand = f'Fetch {weights.url} by hand and put it at {path}, or pass its path: pretrained=<file>'
+    if weights.needs:
+        raise ConnectionError(f'pretrained={name!r} is an archive: fetch {weights.url}, {weights.needs}')
     if not path.is_file():
-        raise FileNotFoundError(
-            f'pretrained={source!r} is neither a file nor a known name; names are {", ".join(NAMED)}'
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Written under a temporary name and renamed when whole.
+            (fetch or torch.hub.download_url_to_file)(weights.url, str(path), hash_prefix=weights.sha256)
+        except (URLError, OSError) as error:
+            raise ConnectionError(
+                f'pretrained={name!r} could not be downloaded ({error}). {by_hand}'
+            ) from error
+        except RuntimeError as error:  # the hash, which torch compares while downloading
+            raise ValueError(
+                f'pretrained={name!r}: the download is not the published file, or was cut off ({error}). '
+                f'{by_hand}'
+            ) from error
+    if weights.sha256:
+        check_sha256(path, weights.sha256)
     return path
-
-
-def _download(name: str, fetch: Callable[..., Mapping[str, Tensor]] | None = None) -> Mapping[str, Tensor]:
-    from torchvision.models import MobileNet_V2_Weights
-
-    weights = MobileNet_V2_Weights[NAMED[name].enum_name]
-    try:
-        # torchvision's file names end in the first digits of their sha256; check_hash compares them.
-        return (fetch or weights.get_state_dict)(progress=True, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
-        cached = Path(torch.hub.get_dir()) / 'checkpoints' / Path(weights.url).name
-        raise ConnectionError(
-            f'pretrained={name!r} could not be downloaded ({error}). Fetch {weights.url} by hand and put '
-            f'it at {cached}, or pass its path: pretrained=<file>'
-        ) from error
 
 
 def _shorten(names: tuple[str, ...], limit: int = 4) -> str:

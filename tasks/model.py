@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES
+from backbones.layouts import NORMALISATIONS
 from heads.base import HEADS
 from tasks.augment import Augment
 from tasks.errors import UserError
@@ -22,12 +23,6 @@ from tasks.images import read_image
 from tasks.registry import build, check_options, find
 from tasks.samples import SampleInfo, Skipped
 from tasks.task import find_task
-
-# Mean and standard deviation of pixels scaled to 0..1, by the weights' origin.
-NORMALISATIONS = {
-    'imagenet': {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)},  # torchvision, timm
-    'tensorflow': {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)},  # pixels scaled to [-1, 1]
-}
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -55,9 +50,42 @@ class Normalise(nn.Module):
         self.register_buffer('scale', (1 / (255 * std64)).float().view(3, 1, 1))
         self.register_buffer('shift', (-mean64 / std64).float().view(3, 1, 1))
 
+    @classmethod
+    def from_config(cls, entry: str | Mapping[str, Sequence[float]]) -> 'Normalise':
+        """Build from a name or dict(mean=, std=), or raise UserError."""
+        if isinstance(entry, str) and entry not in NORMALISATIONS:
+            raise UserError(
+                f'model.normalise: {entry!r} is none of {list(NORMALISATIONS)}, nor dict(mean=, std=)'
+            )
+        statistics = NORMALISATIONS[entry] if isinstance(entry, str) else dict(entry)
+        check_options(cls, statistics, where='model.normalise', name='Normalise')
+        try:
+            return cls(**statistics)
+        except (TypeError, ValueError) as error:
+            raise UserError(f'model.normalise: {error}') from error
+
     def forward(self, images: Tensor) -> Tensor:
         """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+
+
+def agree(
+    given: Normalise | None, wanted: Mapping[str, Sequence[float]] | None, *, source: str | None
+) -> Normalise:
+    """Return the normalisation to use: the given one, else what pretrained weights want, else ImageNet's.
+
+    Raises:
+        UserError: given and wanted differ.
+    """
+    implied = Normalise(**(wanted or NORMALISATIONS['imagenet']))
+    if given is None:
+        return implied
+    if wanted is not None and (given.mean, given.std) != (implied.mean, implied.std):
+        raise UserError(
+            f'model.normalise (mean {given.mean}, std {given.std}) contradicts pretrained={source!r}, whose '
+            f'weights are only right with mean {implied.mean}, std {implied.std}: leave normalise out'
+        )
+    return given
 
 
 class VisionModel(BaseModel):
@@ -67,7 +95,8 @@ class VisionModel(BaseModel):
         backbone: config entry, `dict(type='MobileNetV2', ...)`.
         head: config entry, `dict(type='LinearHead', ...)`, without a class count.
         classes: class names in the order of their indices.
-        normalise: 'imagenet', 'tensorflow', or dict(mean=..., std=...) in units of 0..1.
+        normalise: 'imagenet', 'tensorflow', or dict(mean=..., std=...) in units of 0..1; by default what
+            the backbone's pretrained weights want, or 'imagenet' without any.
         norm_eval: keep every batch norm's running statistics as they are while training, as small
             batches want it.
         preprocess: config entries of the transforms that turn a picture into the network's input.
@@ -76,7 +105,8 @@ class VisionModel(BaseModel):
         spec: the constructor's plain arguments, from which a checkpoint rebuilds the model.
 
     Raises:
-        UserError: an unknown name or option in `backbone` or `head`.
+        UserError: an unknown name or option in `backbone` or `head`, or another normalisation than the
+            pretrained weights want.
     """
 
     def __init__(
@@ -85,26 +115,18 @@ class VisionModel(BaseModel):
         head: Mapping[str, Any],
         *,
         classes: Sequence[str],
-        normalise: str | Mapping[str, Sequence[float]] = 'imagenet',
+        normalise: str | Mapping[str, Sequence[float]] | None = None,
         norm_eval: bool = False,
         preprocess: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
-        if isinstance(normalise, str) and normalise not in NORMALISATIONS:
-            raise UserError(
-                f'model.normalise: {normalise!r} is none of {list(NORMALISATIONS)}, nor dict(mean=, std=)'
-            )
-        statistics = NORMALISATIONS[normalise] if isinstance(normalise, str) else dict(normalise)
-        check_options(Normalise, statistics, where='model.normalise', name='Normalise')
         self.task = find_task(find(HEADS, head, where='model.head').task)
         self.classes = tuple(classes)
         self.preprocess = tuple(preprocess)
         self.norm_eval = norm_eval
-        try:
-            self.normalise = Normalise(**statistics)
-        except (TypeError, ValueError) as error:
-            raise UserError(f'model.normalise: {error}') from error
+        given = None if normalise is None else Normalise.from_config(normalise)
         self.backbone = build(BACKBONES, backbone, where='model.backbone')
+        self.normalise = agree(given, self.backbone.normalise, source=backbone.get('pretrained'))
         self.head = build(
             HEADS,
             head,
@@ -115,9 +137,12 @@ class VisionModel(BaseModel):
         )
         # A checkpoint brings its own weights: the file they once started from must not be asked for.
         self.spec = {
-            'backbone': {key: value for key, value in backbone.items() if key != 'pretrained'},
+            'backbone': {
+                **{key: value for key, value in backbone.items() if key != 'pretrained'},
+                **self.backbone.settled,
+            },
             'head': dict(head),
-            'normalise': statistics,
+            'normalise': {'mean': self.normalise.mean, 'std': self.normalise.std},
             'norm_eval': norm_eval,
         }
         self.batch_augment: Any = None

@@ -1,6 +1,9 @@
 """Weights load from names and files, are reported, and never run code."""
 
+import hashlib
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -9,8 +12,13 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from backbones import MobileNetV2
-from backbones.convert import split_weights
-from backbones.pretrained import _download, load_pretrained, read_state_dict
+from backbones.convert import join_weights, split_weights
+from backbones.pretrained import NAMED, load_pretrained, read_state_dict
+from backbones.weight_files import write_npz
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -46,7 +54,8 @@ def test_lower_taps_take_their_part_and_name_the_rest(weight_file: Path) -> None
 
 def test_weights_of_another_width_are_refused_with_shapes(weight_file: Path) -> None:
     with pytest.raises(
-        ValueError, match=r'(?s)another width.*skipped features\.0\.0\.weight: file \(32, 3, 3, 3\)'
+        ValueError,
+        match=r'(?s)another width or depth: MobileNetV2\(width=1\).*features\.0\.0\.weight: file \(32,',
     ):
         MobileNetV2(width=0.5, pretrained=str(weight_file))
 
@@ -65,8 +74,54 @@ def test_a_missing_file_names_the_known_names() -> None:
 
 
 def test_an_unknown_layout_says_what_was_looked_for() -> None:
-    with pytest.raises(ValueError, match=r'features\.0\.0\.weight.*begins with conv1\.weight'):
+    with pytest.raises(
+        ValueError, match=r'features\.0\.0\.weight \(torchvision\).*begins with conv1\.weight'
+    ):
         split_weights({'conv1.weight': torch.zeros(1)}, source='x.pth')
+
+
+@pytest.mark.parametrize(
+    ('keys', 'closest'),
+    [
+        (['net/MobilenetV2/Conv/weights', 'net/MobilenetV2/expanded_conv_3/expand/weights'], 'slim'),
+        (['blocks.3.0.conv_pwl.weight', 'blocks.0.0.conv_dw.weight'], r'timm: 2 of its keys are there'),
+        (['encoder.mobilenet_v2.layer.3.expand_1x1.convolution.weight'], 'transformers'),
+    ],
+)
+def test_an_unknown_layout_names_the_closest(keys: list[str], closest: str) -> None:
+    with pytest.raises(ValueError, match=rf'The closest layout is {closest}'):
+        split_weights({key: torch.zeros(1) for key in keys}, source='x.pth')
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'padding': 'same'}, r"padding='same' contradicts .*only right with padding='symmetric'"),
+        ({'norm_eps': 1e-3}, r'norm_eps=0\.001 contradicts .*only right with norm_eps=1e-05'),
+    ],
+)
+def test_weights_decide_padding_and_eps(weight_file: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MobileNetV2(pretrained=str(weight_file), **options)
+    backbone = MobileNetV2(pretrained=str(weight_file))
+    assert backbone.settled == {'padding': 'symmetric', 'norm_eps': 1e-5}
+
+
+def test_weights_decide_the_models_normalisation(tmp_path: Path, weight_file: Path) -> None:
+    from tasks.errors import UserError
+    from tasks.model import VisionModel
+
+    weights = split_weights(torch.load(weight_file, weights_only=True), source='file')
+    path = tmp_path / 'slim.npz'
+    write_npz(join_weights(weights, 'slim'), path)
+    entry = {'type': 'MobileNetV2', 'pretrained': str(path)}
+    model = VisionModel(entry, {'type': 'LinearHead'}, classes=('a', 'b'))
+    assert model.normalise.mean == (0.5, 0.5, 0.5)
+    assert model.spec['backbone'] == {'type': 'MobileNetV2', 'padding': 'same', 'norm_eps': 1e-3}
+    with pytest.raises(
+        UserError, match=r'normalise \(mean \(0\.485.*contradicts .*slim\.npz.*leave normalise out'
+    ):
+        VisionModel(entry, {'type': 'LinearHead'}, classes=('a', 'b'), normalise='imagenet')
 
 
 class Trap:
@@ -99,21 +154,91 @@ def test_a_truncated_file_is_called_so(tmp_path: Path, weight_file: Path, keep: 
         read_state_dict(cut)
 
 
-def test_without_a_network_the_error_names_the_file_to_fetch() -> None:
-    def fails(**_: object) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of downloads, and a network that nothing answers on."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+
+    def fails(*_: object, **__: object) -> None:
         raise URLError('no network')
 
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fails)
+    return tmp_path / 'hub/checkpoints'
+
+
+@pytest.mark.parametrize('name', ['torchvision', 'timm/mobilenetv2_050', 'keras/mobilenet_v2_0.35_96'])
+def test_without_a_network_the_error_names_the_file_to_fetch(cache: Path, name: str) -> None:
     with pytest.raises(
-        ConnectionError, match=r'https://\S+mobilenet_v2-7ebf99e0\.pth by hand and put it at .*checkpoints'
+        ConnectionError, match=r'Fetch https://\S+ by hand and put it at .*checkpoints'
+    ) as error:
+        MobileNetV2(pretrained=name)
+    assert NAMED[name].url in str(error.value)
+    assert str(cache / NAMED[name].file_name) in str(error.value)
+
+
+def test_a_download_goes_to_the_cache_and_is_compared_with_its_hash(
+    cache: Path, weight_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setitem(NAMED, 'torchvision', replace(NAMED['torchvision'], sha256=sha256(weight_file)[:8]))
+
+    def fetch(url: str, target: str, hash_prefix: str) -> None:
+        asked.append((url, hash_prefix))
+        shutil.copy(weight_file, target)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+    for _ in range(2):  # the second time from the cache
+        assert not MobileNetV2(pretrained='torchvision').load_report.new
+    assert asked == [(NAMED['torchvision'].url, sha256(weight_file)[:8])]
+
+
+def test_a_cached_file_with_another_hash_is_refused(cache: Path, weight_file: Path) -> None:
+    """Whether it was cut off, changed or mistaken for another."""
+    cache.mkdir(parents=True)
+    shutil.copy(weight_file, cache / NAMED['torchvision'].file_name)
+    with pytest.raises(
+        ValueError, match=r'wrong sha256: expected 7ebf99e0\.\.\., got \w{8}.*delete the file'
     ):
-        _download('torchvision', fetch=fails)
+        MobileNetV2(pretrained='torchvision')
 
 
-def test_the_name_torchvision_goes_through_its_enum(weight_file: Path) -> None:
-    state = torch.load(weight_file, weights_only=True)
-    asked = {}
-    assert _download('torchvision', fetch=lambda **options: asked.update(options) or state) is state
-    assert asked == {'progress': True, 'check_hash': True, 'weights_only': True}
+def test_a_download_with_another_hash_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: object, **__: object) -> None:
+        raise RuntimeError('invalid hash value (expected "7ebf99e0", got "00000000...")')  # torch's words
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+    with pytest.raises(ValueError, match=r'not the published file, or was cut off .*got "00000000'):
+        MobileNetV2(pretrained='torchvision')
+
+
+def test_an_archive_says_how_to_unpack_it() -> None:
+    with pytest.raises(
+        ConnectionError, match=r'archive: fetch https://\S+tgz, unpack it .* pass the checkpoint'
+    ):
+        MobileNetV2(pretrained='slim/mobilenet_v2_1.0_224')
+
+
+def test_named_weights_say_what_they_are() -> None:
+    from timm.models import get_pretrained_cfg
+    from torchvision.models import MobileNet_V2_Weights
+
+    for name, enum in (('torchvision', 'IMAGENET1K_V2'), ('torchvision_v1', 'IMAGENET1K_V1')):
+        theirs = MobileNet_V2_Weights[enum]
+        assert NAMED[name].url == theirs.url
+        assert NAMED[name].top1 == theirs.meta['_metrics']['ImageNet-1K']['acc@1']
+    for name, weights in NAMED.items():
+        if name.startswith('timm/'):
+            theirs = get_pretrained_cfg(name.removeprefix('timm/'))
+            assert theirs is not None
+            assert weights.url == theirs.url
+            assert weights.facts.normalise == {'mean': theirs.mean, 'std': theirs.std}
+        if weights.sha256:
+            assert weights.sha256 in weights.url
+        assert weights.num_classes == (1001 if name.startswith(('slim/', 'transformers/')) else 1000)
+        with torch.device('meta'):
+            MobileNetV2(**weights.options)
+    assert len([name for name in NAMED if name.startswith('slim/')]) == 22
+    assert len(NAMED) == len({weights.file_name for weights in NAMED.values()})
 
 
 def test_real_imagenet_weights_load(real_data: Path) -> None:
