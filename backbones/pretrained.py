@@ -6,11 +6,14 @@ with `weights_only=True`: a weight file never runs code.
 
 import pickle
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -95,11 +98,13 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict from a `.pth` file, unwrapping the usual containers.
+    """Read a plain state dict from a `.pth` file, unwrapping the usual containers, or arrays from a `.npz`.
 
     Raises:
         ValueError: the file is no weight file, is truncated, or wants to run code.
     """
+    if path.suffix == '.npz':
+        return read_arrays(path)
     content = read_plain(path)
     for wrapper in ('state_dict', 'model_state_dict', 'model', 'net'):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -112,6 +117,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not any(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f'{path}: expected a state dict of tensors, found {_shorten(tuple(state))}')
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Read the named arrays of a NumPy `.npz` file, as `np.savez` writes TensorFlow's variables.
+
+    Raises:
+        ValueError: the file is truncated, no `.npz`, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        size = path.stat().st_size
+        raise ValueError(f'{path}: not a readable .npz of arrays, or truncated ({size:,} bytes)') from error
 
 
 def read_plain(path: Path) -> object:
