@@ -137,7 +137,7 @@ class SSDLiteHead(Head):
             start = torch.full((self.columns,), -math.log(99))
             start[0] = math.log(99)
             for predictor in self.class_predictors:
-                bias = predictor[-1].bias
+                bias = list(predictor.parameters())[-1]
                 bias.data = start.repeat(len(bias) // self.columns)
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
