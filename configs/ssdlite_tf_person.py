@@ -3,7 +3,7 @@
 Weights    one-class SSDLite-MobileNetV2, 300 px, every variable saved under its name with numpy.savez
 Command    python tools/test.py configs/ssdlite_tf_person.py --checkpoint VARIABLES.npz
 Data       https://cocodataset.org: data/coco/val2017/*.jpg, data/coco/annotations/instances_val2017.json
-Layout     TensorFlow's throughout: "SAME" padding, norm epsilon 1e-3, pixels in [-1, 1], TensorFlow 1's resize
+Layout     TensorFlow's throughout: "SAME" padding, norm epsilon 1e-3, pixels in [-1, 1], its resize
 Measured   see the table in README.md
 """
 
