@@ -19,8 +19,19 @@ State = Mapping[str, Tensor]
 DEPTHS = (1.0, 1.2, 1.4)
 WIDTHS = (1.0, 0.1, 0.25, 0.35, 0.5, 0.75, 1.1, 1.2, 1.3, 1.4)
 # What wrappers put before every name: training in parallel, and the Object Detection API.
-PREFIXES = ('module.', 'FeatureExtractor/')
+OBJECT_DETECTION_SCOPE = 'FeatureExtractor/'
+PREFIXES = ('module.', OBJECT_DETECTION_SCOPE)
 TORCHVISION = LAYOUTS['torchvision']
+# Leaf names of TensorFlow variables: torch's names, and the axes of a kernel in torch's order.
+TENSORFLOW_LEAVES: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    'weights': ('conv.weight', (3, 2, 0, 1)),  # (h, w, in, out)
+    'depthwise_weights': ('conv.weight', (2, 3, 0, 1)),  # (h, w, channels, 1)
+    'biases': ('conv.bias', None),
+    'BatchNorm/gamma': ('norm.weight', None),
+    'BatchNorm/beta': ('norm.bias', None),
+    'BatchNorm/moving_mean': ('norm.running_mean', None),
+    'BatchNorm/moving_variance': ('norm.running_var', None),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class SplitWeights:
         classifier: `weight` (classes, channels) and `bias` (classes,), or empty.
         facts: what the weights are only right with; None when the file cannot say.
         missing: keys of the layout that the file does not have, of the layers it should have.
-        others: entries that are neither, under their own names.
+        rest: what a head must make sense of, under its own names, or after `from_tensorflow`; see
+            `Head.translate`.
     """
 
     layout: str
@@ -41,7 +53,7 @@ class SplitWeights:
     classifier: dict[str, Tensor]
     facts: WeightFacts | None = None
     missing: tuple[str, ...] = ()
-    others: dict[str, Tensor] = field(default_factory=dict)
+    rest: dict[str, Tensor] = field(default_factory=dict)
 
 
 def split_weights(state: State, *, source: str, facts: WeightFacts | None = None) -> SplitWeights:
@@ -63,6 +75,7 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
             classifier=strip_prefix(state, 'head.fc.'),
             facts=facts,
         )
+    is_detector = any(key.startswith(OBJECT_DETECTION_SCOPE) for key in state)
     state = averaged({_bare(key): value for key, value in state.items()})
     layout, depth = recognise(state, source=source)
     backbone: dict[str, Tensor] = {}
@@ -90,13 +103,16 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
     if weight in state and bias in state:
         classifier = {'weight': layout.linear_to_torch(state[weight]), 'bias': state[bias]}
         used |= {weight, bias}
+    rest = {key: value for key, value in state.items() if key not in used}
+    if layout.stored == 'slim':
+        rest = {key.removeprefix('MobilenetV2/'): value for key, value in from_tensorflow(rest).items()}
     return SplitWeights(
-        layout=layout.name,
+        layout='object_detection' if is_detector else layout.name,
         backbone=backbone,
         classifier=classifier,
         facts=facts or layout.facts,
         missing=tuple(missing),
-        others={key: value for key, value in state.items() if key not in used},
+        rest=rest,
     )
 
 
@@ -238,6 +254,20 @@ def averaged(state: State) -> dict[str, Tensor]:
     ending = '/ExponentialMovingAverage'
     plain = {key: value for key, value in state.items() if not key.endswith(ending)}
     return plain | {key.removesuffix(ending): value for key, value in state.items() if key.endswith(ending)}
+
+
+def from_tensorflow(variables: State) -> dict[str, Tensor]:
+    """Give TensorFlow variables torch's leaf names and axis order; the scope before the leaf stays.
+
+    'a/b/weights' becomes 'a/b/conv.weight', 'a/b/BatchNorm/gamma' becomes 'a/b/norm.weight'. Variables with
+    other leaves (optimiser slots, the step) are left out.
+    """
+    state = {}
+    for name, value in variables.items():
+        for leaf, (renamed, axes) in TENSORFLOW_LEAVES.items():
+            if name.endswith('/' + leaf):
+                state[name.removesuffix(leaf) + renamed] = value.permute(axes) if axes else value
+    return state
 
 
 def drop_background(classifier: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,12 +51,8 @@ def exists(path: Path) -> bool:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict from a `.pth` file, unwrapping the usual containers.
-
-    Raises:
-        ValueError: the file is no weight file, is truncated, or wants to run code.
-    """
-    return unwrap_state_dict(read_plain(path), path)
+    """Read named tensors from a weight file of any kind; see `read_weight_file`."""
+    return read_weight_file(path)[0]
 
 
 def unwrap_state_dict(content: object, path: Path) -> dict[str, Tensor]:

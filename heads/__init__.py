@@ -2,5 +2,6 @@
 
 from heads.base import HEADS, Head
 from heads.linear import LinearHead
+from heads.ssdlite import SSDLiteHead
 
-__all__ = ['HEADS', 'Head', 'LinearHead']
+__all__ = ['HEADS', 'Head', 'LinearHead', 'SSDLiteHead']

@@ -11,7 +11,7 @@ It is built from the backbone's `channels` and `strides` and the number of class
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmengine.registry import Registry
@@ -25,6 +25,7 @@ class Head(nn.Module, ABC):
 
     Attributes:
         task: the task it answers ('classification', ...), which decides the result class and the metric.
+        min_maps: how many maps it needs at least.
 
     Args:
         channels: channels of the backbone's maps, finest first.
@@ -32,16 +33,23 @@ class Head(nn.Module, ABC):
         num_classes: classes in the data. Background is never counted.
 
     Raises:
-        ValueError: `channels` and `strides` differ in length, or `num_classes` is below 1.
+        ValueError: `channels` and `strides` differ in length, there are fewer than `min_maps`, or
+            `num_classes` is below 1.
     """
 
     task: ClassVar[str]
+    min_maps: ClassVar[int] = 1
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, num_classes: int) -> None:
         super().__init__()
         if len(channels) != len(strides) or not channels:
             raise ValueError(
                 f'a head needs one stride per map, got channels {list(channels)} and strides {list(strides)}'
+            )
+        if len(channels) < self.min_maps:
+            raise ValueError(
+                f'{type(self).__name__} needs {self.min_maps} or more maps, got channels {list(channels)} '
+                f'and strides {list(strides)}. Give the backbone more taps'
             )
         if num_classes < 1:
             raise ValueError(f'num_classes must be at least 1, got {num_classes}')
@@ -67,6 +75,18 @@ class Head(nn.Module, ABC):
         Returns:
             Scalars. Those whose name starts with 'loss_' are added up and minimised; others are logged.
         """
+
+    def translate(self, layout: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give another project's tensors this head's own keys and axis order.
+
+        Args:
+            layout: a layout of `backbones.convert`, for example 'object_detection'.
+            tensors: what `backbones.convert.split_weights` found beside the backbone, in torch's axis order.
+
+        Returns:
+            Entries for `load_state_dict`; nothing for a layout the head does not know.
+        """
+        return {}
 
     @abstractmethod
     def predict(

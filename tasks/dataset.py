@@ -86,6 +86,10 @@ class VisionDataset(ABC):
     def to_target(self, augmented: Mapping[str, Any]) -> Any:
         """Turn augmented targets into a `Sample`'s target."""
 
+    def read(self, index: int) -> np.ndarray:
+        """Read image `index`, RGB uint8 (H, W, 3); raise ImageError when it is of no use."""
+        return read_image(self.paths[index])
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -108,7 +112,7 @@ class VisionDataset(ABC):
 
     def _load(self, index: int, epoch: int, skipped: tuple[Skipped, ...]) -> Sample:
         path = self.paths[index]
-        image = read_image(path)
+        image = self.read(index)
         size = (image.shape[0], image.shape[1])
         augmented = self.augment(epoch=epoch, index=index, image=image, **self.target(index))
         content = None if self.training else self.augment.content_size(*size)
@@ -116,9 +120,9 @@ class VisionDataset(ABC):
         return Sample(augmented['image'], self.to_target(augmented), info, skipped)
 
     def _read_everything(self) -> None:
-        def problem(path: str) -> str | None:
+        def problem(index: int) -> str | None:
             try:
-                read_image(path)
+                self.read(index)
             except ImageError as error:
                 return str(error)
             return None
@@ -127,7 +131,7 @@ class VisionDataset(ABC):
 
         with ThreadPoolExecutor() as pool:
             found = track(
-                pool.map(problem, self.paths), 'reading every image (strict)', len(self), transient=True
+                pool.map(problem, range(len(self))), 'reading every image (strict)', len(self), transient=True
             )
             problems = [each for each in found if each]
         if problems:

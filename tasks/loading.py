@@ -79,9 +79,16 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
     else:
         state = {f'backbone.{key}': value for key, value in weights.backbone.items()}
         state |= {f'head.fc.{key}': value for key, value in weights.classifier.items()}
+        translated = model.head.translate(weights.layout, weights.rest)
+        state |= {f'head.{key}': value for key, value in translated.items()}
         report = copy_matching(model, state, source=str(path))
     # The normalisation is set by the config; other projects' files do not carry it.
-    lost = [key for key in report.new if not key.startswith('normalise.')]
+    lost = [
+        key
+        for key in report.new
+        # TensorFlow does not count batches either, and nothing depends on it.
+        if not key.startswith('normalise.') and not key.endswith('num_batches_tracked')
+    ]
     if lost or report.skipped:
         raise UserError(f'{path} does not fit the model (a {len(model.classes)}-class one).\n{report}')
     return report

@@ -64,7 +64,7 @@ def assert_same_network(theirs: nn.Module, layout: str, size: tuple[int, int] = 
     weights = split_weights(theirs.state_dict(), source='theirs')
     assert weights.layout == layout
     assert not weights.missing
-    assert not weights.others
+    assert not weights.rest
     images = torch.rand(2, 3, *size)
     expected = theirs(images)
     expected = getattr(expected, 'logits', expected)
@@ -239,13 +239,13 @@ def test_slims_names_are_those_of_a_real_checkpoint(real_data: Path) -> None:
     """The Object Detection API's variables: slim's network under one more prefix."""
     state, facts = read_weight_file(real_data / 'weights/ssdlite_mobilenetv2_person_tf_variables.npz')
     weights = split_weights(state, source='person')
-    assert (weights.layout, facts, weights.facts) == ('slim', None, TENSORFLOW_BORN)
+    assert (weights.layout, facts, weights.facts) == ('object_detection', None, TENSORFLOW_BORN)
     assert not weights.missing
     assert describe_shape(weights.backbone) == {'width': 1.0}
     backbone = MobileNetV2(pretrained=str(real_data / 'weights/ssdlite_mobilenetv2_person_tf_variables.npz'))
     assert backbone.settled == {'padding': 'same', 'norm_eps': 1e-3}
     assert {key for key in backbone.load_report.new if 'num_batches' not in key} == set()
-    assert all(key.startswith(('BoxPredictor', 'MobilenetV2/layer_19')) for key in weights.others)
+    assert all(key.startswith(('BoxPredictor', 'layer_19')) for key in weights.rest)
 
 
 def test_slims_moving_averages_are_taken_where_there_are_any() -> None:

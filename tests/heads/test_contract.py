@@ -16,6 +16,18 @@ assert heads
 # Targets a head of each task understands, for a batch of two images.
 TARGETS = {
     'classification': lambda classes: torch.tensor([0, classes - 1]),
+    'detection': lambda classes: [
+        {
+            'boxes_unit': torch.tensor([[0.1, 0.2, 0.6, 0.7], [0.3, 0.3, 0.5, 0.9]]),
+            'labels': torch.tensor([0, classes - 1]),
+        },
+        {'boxes_unit': torch.zeros(0, 4), 'labels': torch.zeros(0, dtype=torch.int64)},
+    ],
+}
+# Options that make a backbone return at least so many maps.
+OPTIONS = {
+    'MobileNetV2': {1: {}, 2: {'taps': ('stage5', 'last')}},
+    'TimmBackbone': {1: {}, 2: {'out_indices': (-2, -1)}},
 }
 SIZES = [(40, 60), (7, 5)]
 
@@ -28,7 +40,7 @@ def head_class(request: pytest.FixtureRequest) -> type[Head]:
 @pytest.fixture(params=sorted(BACKBONES.module_dict))
 def pair(request: pytest.FixtureRequest, head_class: type[Head]) -> tuple:
     torch.manual_seed(0)
-    backbone = BACKBONES.module_dict[request.param]()
+    backbone = BACKBONES.module_dict[request.param](**OPTIONS[request.param][head_class.min_maps])
     head = head_class(backbone.channels, backbone.strides, num_classes=3)
     return backbone.eval(), head.eval()
 
@@ -87,7 +99,9 @@ def test_wrong_maps_are_named(head_class: type[Head]) -> None:
     with pytest.raises(ValueError, match=r'channels \[8, 16\] and strides \[4\]'):
         head_class((8, 16), (4,), num_classes=3)
     with pytest.raises(ValueError, match='num_classes'):
-        head_class((8,), (4,), num_classes=0)
+        head_class((8,) * head_class.min_maps, (4,) * head_class.min_maps, num_classes=0)
+    with pytest.raises(ValueError, match=r'more maps|one stride'):
+        head_class((8,) * (head_class.min_maps - 1), (4,) * (head_class.min_maps - 1), num_classes=3)
 
 
 def test_options_are_keyword_only_and_none_is_swallowed(head_class: type[Head]) -> None:

@@ -1,0 +1,9 @@
+"""Detection: boxes with a class and a score."""
+
+from tasks.detection import dataset, metric, transforms
+from tasks.detection.result import DetectionResult
+from tasks.task import Task
+
+__all__ = ['TASK', 'DetectionResult', 'dataset', 'metric', 'transforms']
+
+TASK = Task(name='detection', result=DetectionResult, metric={'type': 'DetectionMetric'})

@@ -1,0 +1,288 @@
+"""Detection data sets: COCO's JSON files and VOC's XML files, of the official sets or a user's own."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from tasks.dataset import VisionDataset
+from tasks.detection.annotations import Annotations, Problems
+from tasks.detection.coco import read_coco
+from tasks.detection.voc import read_voc
+from tasks.errors import UserError
+from tasks.images import ImageError, read_image
+from tasks.registry import closest
+
+
+class DetectionDataset(VisionDataset):
+    """Images with boxes, whatever format they were written in.
+
+    A training sample's target holds `boxes_unit`, float32 (M, 4) xyxy in fractions of the augmented image;
+    `labels`, int64 (M,); and `crowd`, bool (M,). An evaluation sample has none: the metric scores in the
+    original image.
+
+    Args:
+        annotations: the objects.
+        problems: what was dropped on reading them.
+        training, augment, strict, seed: as in `VisionDataset`; `strict` also refuses any problem.
+
+    Attributes:
+        annotations: the objects, of the images that are there.
+        problems: what was dropped or clipped.
+
+    Raises:
+        UserError: no image is there, none has an object to learn, or there is a problem and `strict`.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        problems: Problems,
+        *,
+        training: bool,
+        augment: Sequence[Mapping[str, Any]],
+        strict: bool,
+        seed: int,
+    ) -> None:
+        self.problems = problems
+        self.annotations = drop_missing(annotations, problems)
+        if strict:
+            problems.raise_if_any()
+        if training and not (~self.annotations.crowd).any():
+            raise UserError(
+                f'nothing to learn: {len(self.annotations)} images without a single object'
+                + (f' of {", ".join(annotations.class_names[:5])}' if annotations.class_names else '')
+                + f' ({int(self.annotations.crowd.sum())} crowds). {problems}'
+            )
+        # Coordinates as fractions, so that nothing need be converted before or after. The two extra columns
+        # of a box travel with it.
+        boxes = {'bbox_params': {'format': 'albumentations', 'clip': True, 'filter_invalid_bboxes': True}}
+        super().__init__(
+            self.annotations.paths,
+            annotations.class_names,
+            augment=augment,
+            training=training,
+            strict=strict,
+            seed=seed,
+            compose=boxes if training else None,
+        )
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        return {'classes': list(self.classes), 'annotations': self.annotations}
+
+    def read(self, index: int) -> np.ndarray:
+        image = read_image(self.paths[index])
+        height, width = (int(each) for each in self.annotations.sizes[index])
+        if image.shape[:2] != (height, width):
+            raise ImageError(
+                self.paths[index],
+                f'is {image.shape[1]}x{image.shape[0]} pixels, {width}x{height} by its annotations: '
+                'its boxes belong to another version of the picture',
+            )
+        return image
+
+    def target(self, index: int) -> dict[str, Any]:
+        if not self.training:
+            return {}
+        objects = self.annotations.objects(index)
+        height, width = self.annotations.sizes[index]
+        boxes = self.annotations.boxes[objects] / np.array([width, height, width, height], np.float32)
+        columns = [
+            boxes,
+            self.annotations.labels[objects, None].astype(np.float32),
+            self.annotations.crowd[objects, None].astype(np.float32),
+        ]
+        return {'bboxes': np.concatenate(columns, axis=1)}  # (M, 6)
+
+    def to_target(self, augmented: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        if not self.training:
+            return {}
+        table = np.asarray(augmented['bboxes'], dtype=np.float32).reshape(-1, 6)
+        return {
+            'boxes_unit': table[:, :4],
+            'labels': table[:, 4].astype(np.int64),
+            'crowd': table[:, 5] != 0,
+        }
+
+    def __str__(self) -> str:
+        labels = self.annotations.labels[~self.annotations.crowd]
+        counts = np.bincount(labels, minlength=len(self.classes))
+        empty = int((np.diff(self.annotations.starts) == 0).sum())
+        text = (
+            f'{len(self):,} images ({empty:,} without objects), '
+            f'{len(labels):,} objects of {len(self.classes)} classes'
+        )
+        if len(self.classes) <= 20:
+            text += ': ' + ', '.join(
+                f'{name} {count}' for name, count in zip(self.classes, counts, strict=True)
+            )
+        if crowds := int(self.annotations.crowd.sum()):
+            text += f'; {crowds} crowds (neither learnt nor counted)'
+        return text + (f'; {self.problems}' if self.problems.found else '')
+
+
+@DATASETS.register_module()
+class CocoDetection(DetectionDataset):
+    """Any data set in COCO's format.
+
+    Args:
+        root: folder of the data set.
+        annotations: JSON file below `root`, or a list of them.
+        images: folder of the images below `root`, or a list with one for each annotation file.
+        categories: names of the categories to use; None uses all, in the order of their identifiers.
+        classes: class names in the model's order; None for training. `categories`, or all, must be these.
+        training, augment, strict, seed: as in `DetectionDataset`.
+
+    Raises:
+        UserError: see `read_coco` and `DetectionDataset`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        annotations: str | Sequence[str],
+        images: str | Sequence[str],
+        *,
+        categories: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        training: bool = False,
+        augment: Sequence[Mapping[str, Any]] = (),
+        strict: bool = False,
+        seed: int = 0,
+    ) -> None:
+        base = find_root(root)
+        files = [annotations] if isinstance(annotations, str) else list(annotations)
+        folders = [images] * len(files) if isinstance(images, str) else list(images)
+        if len(files) != len(folders) or not files:
+            raise UserError(f'one folder of images for each annotation file: got {files} and {folders}')
+        problems = Problems(limit=None if strict else 3)
+        found = read_coco(
+            [base / file for file in files],
+            [base / folder for folder in folders],
+            categories=categories,
+            problems=problems,
+        )
+        check_class_names(found.class_names, classes, source=str(base / files[0]))
+        super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
+
+
+@DATASETS.register_module()
+class VocDetection(DetectionDataset):
+    """A data set in PASCAL VOC's format: `JPEGImages`, `Annotations`, `ImageSets/Main/<split>.txt`.
+
+    Args:
+        root: folder that holds those three, for the official set `VOCdevkit/VOC2012`.
+        split: name of the list of images ('train', 'val', 'trainval'); '' takes every file in `Annotations`.
+        classes: class names in the model's order; None takes the names in all files of `Annotations`, sorted,
+            so that every split has the same.
+        training, augment, strict, seed: as in `DetectionDataset`.
+
+    Raises:
+        UserError: see `read_voc` and `DetectionDataset`; a listed image has no XML file.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: str = '',
+        *,
+        classes: Sequence[str] | None = None,
+        training: bool = False,
+        augment: Sequence[Mapping[str, Any]] = (),
+        strict: bool = False,
+        seed: int = 0,
+    ) -> None:
+        base = find_root(root)
+        everything = sorted((base / 'Annotations').glob('*.xml'))
+        if not everything:
+            raise UserError(f'no XML files in {base / "Annotations"}')
+        problems = Problems(limit=None if strict else 3)
+        if split:
+            stems = read_split(base / 'ImageSets' / 'Main' / f'{split}.txt')
+            present = {file.stem for file in everything}
+            missing = [stem for stem in stems if stem not in present]
+            problems.add('listed images without an XML file', len(missing), missing)
+            chosen = [base / 'Annotations' / f'{stem}.xml' for stem in stems if stem in present]
+            if not chosen:
+                raise UserError(
+                    f'none of the {len(stems)} images of split {split!r} has an XML file in '
+                    f'{base / "Annotations"}'
+                )
+        else:
+            chosen = everything
+        if classes is None:
+            unused = Problems()
+            classes = read_voc(everything, base / 'JPEGImages', classes=None, problems=unused).class_names
+        found = read_voc(chosen, base / 'JPEGImages', classes=classes, problems=problems)
+        super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
+
+
+def find_root(root: str) -> Path:
+    """Return the data root, or raise UserError saying where it was looked for."""
+    base = Path(root)
+    if not base.is_dir():
+        raise UserError(
+            f'data root {root} does not exist (looked in {base.absolute()}). '
+            'Pass --data-root DIR or set KESTREL_DATA.'
+        )
+    return base
+
+
+def read_split(file: Path) -> list[str]:
+    """Return the image names a VOC list holds; per-class lists have a second column, which is left out."""
+    try:
+        lines = file.read_text(encoding='utf-8').splitlines()
+    except OSError as error:
+        known = sorted(each.stem for each in file.parent.glob('*.txt')) if file.parent.is_dir() else []
+        hint = closest(file.stem, known) if known else f'{file.parent} holds no lists.'
+        raise UserError(f'there is no split {file}. {hint}') from error
+    stems = [line.split()[0] for line in lines if line.strip()]
+    if not stems:
+        raise UserError(f'{file} lists no images')
+    return stems
+
+
+def check_class_names(found: Sequence[str], classes: Sequence[str] | None, *, source: str) -> None:
+    """Raise UserError unless the data's classes are the model's, name by name."""
+    if classes is None or tuple(found) == tuple(classes):
+        return
+    only_data = [name for name in found if name not in classes]
+    only_model = [name for name in classes if name not in found]
+    raise UserError(
+        f'{source} has {len(found)} classes, the model or the training data {len(classes)}. '
+        f'Only in this file: {", ".join(only_data[:10]) or "none"}. '
+        f'Only in the model: {", ".join(only_model[:10]) or "none"}. '
+        + (
+            'The names agree, their order does not.'
+            if not only_data + only_model
+            else 'To use some categories only, name them: categories=[...] in the data set.'
+        )
+    )
+
+
+def drop_missing(annotations: Annotations, problems: Problems) -> Annotations:
+    """Leave out images whose file is not there, and note them. Looks at folders, not at single files."""
+    inside: dict[str, set[str]] = {}
+    keep = np.ones(len(annotations), dtype=bool)
+    for index, path in enumerate(annotations.paths):
+        folder, name = os.path.split(path)
+        if folder not in inside:
+            try:
+                inside[folder] = {entry.name for entry in os.scandir(folder)}
+            except OSError:
+                inside[folder] = set()
+        keep[index] = name in inside[folder]
+    if keep.all():
+        return annotations
+    missing = np.flatnonzero(~keep)
+    if not keep.any():
+        raise UserError(
+            f'none of the {len(annotations)} images is there; the first is {annotations.paths[0]}. '
+            'Is `images` the right folder?'
+        )
+    problems.add('images dropped, no such file', len(missing), (annotations.paths[int(i)] for i in missing))
+    return annotations.select(keep)
