@@ -1,7 +1,7 @@
 """Heads: what turns feature maps into a task's answer."""
 
-from heads.base import HEADS, Head
+from heads.base import HEADS, ClassRows, Head
 from heads.linear import LinearHead
 from heads.ssdlite import SSDLiteHead
 
-__all__ = ['HEADS', 'Head', 'LinearHead', 'SSDLiteHead']
+__all__ = ['HEADS', 'ClassRows', 'Head', 'LinearHead', 'SSDLiteHead']

@@ -12,12 +12,24 @@ It is built from the backbone's `channels` and `strides` and the number of class
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
 HEADS = Registry('head', scope='mmengine', locations=['heads'])
+
+
+class ClassRows(NamedTuple):
+    """How the rows (dimension 0) of a tensor belong to classes.
+
+    Attributes:
+        groups: how often the classes are repeated, for example once for every default box of a cell.
+        background: rows at the beginning of each group that belong to no class of the data.
+    """
+
+    groups: int = 1
+    background: int = 0
 
 
 class Head(nn.Module, ABC):
@@ -85,6 +97,13 @@ class Head(nn.Module, ABC):
 
         Returns:
             Entries for `load_state_dict`; nothing for a layout the head does not know.
+        """
+        return {}
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """Say which of the head's tensors have rows per class, by their `state_dict` key.
+
+        With this a checkpoint goes on with other classes: rows of classes that both know are kept.
         """
         return {}
 

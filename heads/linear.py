@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import HEADS, Head
+from heads.base import HEADS, ClassRows, Head
 
 
 @HEADS.register_module()
@@ -81,6 +81,10 @@ class LinearHead(Head):
             ),
             'top1': (outputs.detach().argmax(dim=1) == labels).float().mean(),
         }
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """One row a class."""
+        return {'fc.weight': ClassRows(), 'fc.bias': ClassRows()}
 
     def predict(
         self,

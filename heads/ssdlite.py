@@ -17,7 +17,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
-from heads.base import HEADS, Head
+from heads.base import HEADS, ClassRows, Head
 from heads.boxes import box_shapes, covered, decode, default_boxes, encode, hard_negatives, match, suppress
 from heads.layers import PADDINGS, ConvNorm
 
@@ -107,6 +107,7 @@ class SSDLiteHead(Head):
             'per_class': per_class,
             'limit': limit,
         }
+        self.separable = separable
         self.columns = num_classes + 1  # column 0 is the background
         layer = partial(ConvNorm, padding=padding, norm_eps=norm_eps, norm_momentum=norm_momentum)
 
@@ -269,6 +270,15 @@ class SSDLiteHead(Head):
                     value = yx[:, [1, 0, 3, 2]].reshape(value.shape)
                 state[f'{predictors}.{found[1]}.1.{attribute}'] = value
         return state
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """For each default box of a cell a background row, then one a class."""
+        return {
+            # The last layer of a predictor, with or without a depthwise one before it.
+            f'class_predictors.{place}.{int(self.separable)}.{name}': ClassRows(len(shapes), background=1)
+            for place, shapes in enumerate(self.shapes)
+            for name in ('weight', 'bias')
+        }
 
     def predict(
         self,

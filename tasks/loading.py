@@ -1,13 +1,18 @@
 """Models from checkpoints and configs, and other projects' weights into a model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from backbones.convert import split_weights
-from backbones.pretrained import LoadReport, copy_matching, read_state_dict
+from backbones.convert import SplitWeights, split_weights
+from backbones.layouts import WeightFacts
+from backbones.pretrained import LoadReport, copy_matching
+from backbones.weight_files import exists, facts_of, read_plain, read_weight_file
+from heads.base import ClassRows
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.runtime.checkpoint import read_checkpoint
@@ -63,20 +68,26 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
         What was loaded. Every tensor of the model must be in the file.
 
     Raises:
-        UserError: the file is missing, unreadable, of another shape, or of other classes.
+        UserError: the file is missing, unreadable, of another shape, of other classes, or right only with
+            another padding, batch-norm epsilon or normalisation than the model's.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not exists(path):
         raise UserError(f'there is no checkpoint {path}')
-    try:
-        weights = split_weights(read_state_dict(path), source=str(path))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if weights.layout == 'kestrel':
+    if is_kestrel(path):
         content = read_checkpoint(path)
         check_classes(content['classes'], model.classes, source=str(path))
+        check_facts(model, facts_of(content), source=str(path))
         report = copy_matching(model, content['state_dict'], source=str(path))
     else:
+        weights = open_weights(path)
+        check_facts(model, weights.facts, source=str(path))
+        rows = len(weights.classifier.get('bias', ()))
+        if rows == len(model.classes) + 1:
+            raise UserError(
+                f"{path} knows {rows:,} classes, the model {rows - 1:,}: the first is TensorFlow's "
+                f'background. Take it away: tools/convert_weights.py {path} OUT.pth --drop-background'
+            )
         state = {f'backbone.{key}': value for key, value in weights.backbone.items()}
         state |= {f'head.fc.{key}': value for key, value in weights.classifier.items()}
         translated = model.head.translate(weights.layout, weights.rest)
@@ -92,6 +103,153 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
     if lost or report.skipped:
         raise UserError(f'{path} does not fit the model (a {len(model.classes)}-class one).\n{report}')
     return report
+
+
+def is_kestrel(path: Path) -> bool:
+    """Whether a weight file is a Kestrel checkpoint."""
+    if path.suffix in ('.npz', '.h5', '.hdf5', '.safetensors', '.index') or not path.is_file():
+        return False
+    try:
+        content = read_plain(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return isinstance(content, dict) and 'state_dict' in content and isinstance(content.get('model'), dict)
+
+
+def open_weights(path: Path) -> SplitWeights:
+    """Read another project's weight file and take it apart, or raise UserError."""
+    try:
+        state, facts = read_weight_file(path)
+        return split_weights(state, source=str(path), facts=facts)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def facts_of_model(model: VisionModel) -> WeightFacts:
+    """Return padding, batch-norm epsilon and normalisation of a model, as far as its backbone has them."""
+    entry = {**model.spec['backbone'], **model.backbone.settled}
+    return WeightFacts(
+        padding=entry.get('padding', 'symmetric'),
+        norm_eps=entry.get('norm_eps', 1e-5),
+        normalise={'mean': tuple(model.normalise.mean), 'std': tuple(model.normalise.std)},
+    )
+
+
+def check_facts(model: VisionModel, facts: WeightFacts | None, *, source: str) -> None:
+    """Raise UserError unless the weights are right with the model's padding, epsilon and normalisation."""
+    if facts is None:
+        return
+    ours = facts_of_model(model).as_plain()
+    for name, theirs in facts.as_plain().items():
+        if ours[name] != theirs:
+            where = 'model.normalise' if name == 'normalise' else f'model.backbone.{name}'
+            raise UserError(
+                f'{source} is only right with {name} {theirs}, the model has {ours[name]}: set {where} so'
+            )
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a checkpoint with other classes gave to a model.
+
+    Attributes:
+        weights: what became of the tensors; those with rows per class count as loaded.
+        kept: classes that both know; their rows were taken over.
+        new: classes that only the model knows; their rows start untrained.
+        dropped: classes that only the checkpoint knows.
+    """
+
+    weights: LoadReport
+    kept: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        def names(classes: tuple[str, ...]) -> str:
+            more = ', ...' if len(classes) > 10 else ''
+            return f'{len(classes)}' + (f' ({", ".join(classes[:10])}{more})' if classes else '')
+
+        return (
+            f'{self.weights}\n  classes kept by name {names(self.kept)}, new {names(self.new)}, '
+            f'only in the checkpoint {names(self.dropped)}'
+        )
+
+
+def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
+    """Start a model from a whole checkpoint, whatever its classes.
+
+    The backbone must fit. Of the head, tensors of the same shape are taken over, and of those with rows per
+    class (`Head.class_rows`) the rows of classes with the same name, in whatever order.
+
+    Args:
+        model: the model to fill.
+        path: a Kestrel checkpoint.
+
+    Raises:
+        UserError: no Kestrel checkpoint, another backbone, or weights that are right only with another
+            padding, batch-norm epsilon or normalisation.
+    """
+    content = read_checkpoint(path)
+    theirs, ours = content['model']['backbone'].get('type'), model.spec['backbone'].get('type')
+    if theirs != ours:
+        raise UserError(f'{path} has the backbone {theirs}, the model {ours}')
+    check_facts(model, facts_of(content), source=str(path))
+    own = model.state_dict()
+    rows = {f'head.{key}': layout for key, layout in model.head.class_rows().items()}
+    if content['model']['head'].get('type') != model.spec['head'].get('type'):
+        rows = {}  # equal names would be chance
+    state = {}
+    for key, value in content['state_dict'].items():
+        if key.startswith('normalise.'):
+            continue
+        if key in rows:
+            merged = merge_rows(own[key], value, rows[key], ours=model.classes, theirs=content['classes'])
+            value = value if merged is None else merged
+        state[key] = value
+    report = copy_matching(model, state, source=str(path))
+    lost = [
+        key
+        for key in [*report.new, *(key for key, _, _ in report.skipped)]
+        if key.startswith('backbone.') and not key.endswith('num_batches_tracked')
+    ]
+    if lost:
+        raise UserError(
+            f'{path} does not fit: {len(lost)} tensors of the backbone, from {lost[0]}.\n{report}'
+        )
+    known = set(content['classes']) if rows else set()
+    return TransferReport(
+        weights=report,
+        kept=tuple(name for name in model.classes if name in known),
+        new=tuple(name for name in model.classes if name not in known),
+        dropped=tuple(name for name in content['classes'] if name not in model.classes),
+    )
+
+
+def merge_rows(
+    own: Tensor, value: Tensor, layout: ClassRows, *, ours: Sequence[str], theirs: Sequence[str]
+) -> Tensor | None:
+    """Return `own` with the rows of classes that `value` has under the same name, and its background rows.
+
+    Args:
+        own: the model's tensor, (groups * (background + classes), ...).
+        value: the checkpoint's, with its own number of classes.
+        layout: how the rows belong to classes.
+        ours, theirs: class names in the order of their rows.
+
+    Returns:
+        The merged tensor; None when `value` is not of that layout.
+    """
+    sizes = [layout.groups * (layout.background + len(names)) for names in (ours, theirs)]
+    if (len(own), len(value)) != tuple(sizes) or own.shape[1:] != value.shape[1:]:
+        return None
+    merged = own.clone().view(layout.groups, -1, *own.shape[1:])
+    source = value.view(layout.groups, -1, *value.shape[1:])
+    merged[:, : layout.background] = source[:, : layout.background]
+    places = {name: layout.background + index for index, name in enumerate(theirs)}
+    for index, name in enumerate(ours, start=layout.background):
+        if name in places:
+            merged[:, index] = source[:, places[name]]
+    return merged.view(own.shape)
 
 
 def check_classes(theirs: Sequence[str], ours: Sequence[str], *, source: str) -> None:

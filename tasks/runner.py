@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS, HOOKS, METRICS
 from heads.base import HEADS
 from tasks.dataset import VisionDataset
 from tasks.errors import UserError
-from tasks.loading import check_classes, load_weights, model_from_checkpoint
+from tasks.loading import check_classes, is_kestrel, load_weights, model_from_checkpoint, transfer_weights
 from tasks.model import VisionModel
 from tasks.registry import build, check_options, closest, find
 from tasks.runtime.checkpoint import read_checkpoint, to_plain
@@ -40,6 +40,7 @@ from tasks.task import find_task
 # Every key a config may have, so that a misspelt one is an error and not a silent default.
 KEYS = (
     'model',
+    'load_from',
     'data_root',
     'train_dataloader',
     'val_dataloader',
@@ -230,7 +231,12 @@ def train(
     place = data_root(config, root)
     training = build_dataset(config, 'train_dataloader', root=place, classes=None, seed=seed)
     validation = build_dataset(config, 'val_dataloader', root=place, classes=training.classes, seed=seed)
+    start = config.get('load_from')
+    if start is not None:
+        # The checkpoint brings every weight; the file its backbone once started from is not needed.
+        config.model.backbone.pop('pretrained', None)
     model = build_model(config, classes=training.classes)
+    loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     entries = plain(config.train_dataloader.get('batch_augment', []))
     if entries:
         if model.task.batch_augment is None:
@@ -266,6 +272,8 @@ def train(
     log(f'val: {validation}')
     if (report := getattr(model.backbone, 'load_report', None)) is not None:
         log(f'backbone {report}')
+    if loaded is not None:
+        log(f'load_from {loaded}')
     log(f'precision: {"bfloat16 autocast" if amp else "float32"}; channels_last')
     try:
         with warnings.catch_warnings():
@@ -317,6 +325,9 @@ def evaluate(
         if checkpoint is not None:
             # The checkpoint brings every weight; the file the backbone once started from is not needed.
             config.model.backbone.pop('pretrained', None)
+            if Path(checkpoint).is_file() and not is_kestrel(Path(checkpoint)):
+                # Another project's file also decides padding, epsilon and normalisation, where left open.
+                config.model.backbone.pretrained = checkpoint
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)

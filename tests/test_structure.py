@@ -34,7 +34,7 @@ def test_imports_point_one_way(root: Path, package: str) -> None:
         assert imported_packages(file) & ours <= ALLOWED[package], file
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'make_demo_data'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'convert_weights', 'make_demo_data'])
 def test_help_answers_without_importing_torch(root: Path, tool: str) -> None:
     code = (
         'import runpy, sys\n'

@@ -82,11 +82,17 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
             ['predict', tmp_path / 'weights.pth', 'nothing.jpg'],
             'no file or folder nothing.jpg',
         ),
+        'unknown weights': (
+            ['convert_weights', 'timm/mobilenetv2_105', 'x.pth'],
+            'did you mean timm/mobilenetv2_',
+        ),
         'untrained config': (['test', config], 'add --checkpoint'),
     }
 
 
-@pytest.mark.parametrize('name', ['missing data', 'unknown option', 'code as checkpoint', 'untrained config'])
+@pytest.mark.parametrize(
+    'name', ['missing data', 'unknown option', 'code as checkpoint', 'unknown weights', 'untrained config']
+)
 def test_a_mistake_ends_with_code_2_and_one_message(root: Path, tmp_path: Path, name: str) -> None:
     arguments, message = mistakes(tmp_path)[name]
     done = tool(root, str(arguments[0]), *arguments[1:], cwd=root)
