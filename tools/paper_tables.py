@@ -1,0 +1,319 @@
+"""Print the paper's tables beside what is counted here: python tools/paper_tables.py [--markdown]
+
+Paper: arXiv 1801.04381 (last version), Tables 3 to 7; slim/nets/mobilenet/README.md, its table of 22
+networks. Every network is built and counted, nothing is copied into the column "counted".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Lets the tools run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+PAGE = 'docs/paper_tables.md'
+# Table 3, MobileNetV2: side -> printed channels and kilobytes.
+TABLE_3 = {112: (16, 400), 56: (32, 200), 28: (64, 100), 14: (160, 62), 7: (320, 32), 1: (1280, 2)}
+# Table 4: width -> printed millions of parameters and of multiply-adds.
+TABLE_4 = {1.0: (3.4, 300), 1.4: (6.9, 585)}
+# slim: width -> millions of parameters, {resolution: millions of multiply-adds}.
+SLIM = {
+    1.4: (6.06, {224: 582}),
+    1.3: (5.34, {224: 509}),
+    1.0: (3.47, {224: 300, 192: 221, 160: 154, 128: 99, 96: 56}),
+    0.75: (2.61, {224: 209, 192: 153, 160: 107, 128: 69, 96: 39}),
+    0.5: (1.95, {224: 97, 192: 71, 160: 50, 128: 32, 96: 18}),
+    0.35: (1.66, {224: 59, 192: 43, 160: 30, 128: 20, 96: 11}),
+}
+# Table 7, MobileNetV2 reading its 320-channel map: (output stride, pyramid) -> millions of parameters,
+# billions of multiply-adds; at output stride 8 over six scales and their mirror images.
+TABLE_7 = {
+    (16, False): (2.11, 2.75),
+    (8, False): (2.11, 152.6),
+    (16, True): (4.52, 5.8),
+    (8, True): (4.52, 387.0),
+}
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+class Row(NamedTuple):
+    """One number of a table: what it is of, as printed, as counted, and what to say of the two."""
+
+    network: str
+    quantity: str
+    printed: str
+    counted: str
+    verdict: str
+
+
+class Table(NamedTuple):
+    """A table with its heading and a sentence on how it is counted."""
+
+    title: str
+    note: str
+    rows: list[Row]
+
+
+def compare(value: int, printed: float, unit: float, digits: int, why: str = '') -> str:
+    """Return 'equal' when `value` rounds or truncates to the printed figure, else 'differs' and why."""
+    scaled = value / unit
+    step = 10**-digits
+    if abs(round(scaled, digits) - printed) < step / 2:
+        return 'equal'
+    if abs(int(scaled / step + 1e-9) * step - printed) < step / 2:
+        return 'equal, truncated'
+    return f'differs: {why or "unexplained"}'
+
+
+def classifier(width: float, classes: int) -> tuple[Any, Any]:
+    """Return backbone and linear head on the meta device, where nothing is computed."""
+    import torch
+
+    from backbones import MobileNetV2
+    from heads import LinearHead
+
+    with torch.device('meta'):
+        backbone = MobileNetV2(width=width).eval()
+        return backbone, LinearHead(backbone.channels, backbone.strides, num_classes=classes).eval()
+
+
+def adds(backbone: Any, head: Any, side: int) -> int:
+    """Return the multiply-adds of a backbone with its head."""
+    import torch
+
+    from tasks.counting import multiply_adds
+
+    images = torch.empty(1, 3, side, side, device=next(backbone.parameters()).device)
+    return multiply_adds(lambda: head(backbone(images)))
+
+
+def table_3() -> Table:
+    """Memory at each resolution, and at the worst moment."""
+    from backbones.mobilenetv2 import InvertedResidual
+    from tasks.counting import peak_memory, shapes
+
+    backbone, _ = classifier(1.0, 1000)
+    widest: dict[int, int] = {}
+    for layer, _, made in shapes(backbone, 224, InvertedResidual):
+        if layer in set(backbone.features):
+            widest[made.shape[3]] = max(widest.get(made.shape[3], 0), made.shape[1])
+    widest[1] = backbone.channels[0]
+    rows = []
+    for side, (channels, kilobytes) in TABLE_3.items():
+        mine = widest[side]
+        verdict = (
+            'equal, memory rounded'
+            if mine == channels
+            else 'differs: the paper puts the next stage here, whose output is half as large already'
+        )
+        rows.append(
+            Row(
+                f'{side}x{side}',
+                'channels / kB',
+                f'{channels} / {kilobytes}',
+                f'{mine} / {2 * mine * side * side / 1000:.1f}',
+                verdict,
+            )
+        )
+    most = max(2 * count * side * side for side, count in widest.items())
+    rows.append(Row('largest', 'kB', '400', f'{most / 1000:.1f}', 'equal, memory rounded'))
+    for slices, name in ((None, 'every convolution by itself'), (1, 'a bottleneck is one operator')):
+        peak = peak_memory(backbone, 224, slices=slices)
+        rows.append(Row('inputs and outputs at once', name, '-', f'{peak / 1e6:.2f} MB', 'not printed'))
+    for slices in (2, 3, 4, 5):
+        peak = peak_memory(backbone, 224, slices=slices)
+        name = f'a bottleneck is a sum over {slices} slices'
+        rows.append(Row('inputs and outputs at once', name, '-', f'{peak / 1e6:.2f} MB', 'not printed'))
+    return Table(
+        'Table 3: activation memory',
+        'Width 1.0 at 224 px, 16-bit numbers. The first rows are the widest tensor between bottlenecks at '
+        'each resolution, the first convolution being part of the first bottleneck, as in section 5.1 of the '
+        'paper. The last rows are what the neediest operator needs.',
+        rows,
+    )
+
+
+def table_4() -> Table:
+    """Parameters and multiply-adds on ImageNet."""
+    from tasks.counting import parameters
+
+    why = {
+        1.0: '3.47 without batch norms at 1001 classes (slim), of which the paper keeps one digit',
+        1.4: 'not reproducible; slim prints 6.06',
+    }
+    rows = []
+    for width, (millions, multiply) in TABLE_4.items():
+        pair = classifier(width, 1000)
+        count, total = parameters(*pair), adds(*pair, 224)
+        rows += [
+            Row(
+                f'MobileNetV2 {width}',
+                'parameters',
+                f'{millions} M',
+                f'{count:,}',
+                compare(count, millions, 1e6, 1, why[width]),
+            ),
+            Row(
+                f'MobileNetV2 {width}',
+                'multiply-adds',
+                f'{multiply} M',
+                f'{total:,}',
+                compare(total, multiply, 1e6, 0, 'slim prints 582 for the same network'),
+            ),
+        ]
+    return Table('Table 4: ImageNet', '224 px, 1000 classes, batch norms included.', rows)
+
+
+def slim_table() -> Table:
+    """slim's 22 networks."""
+    from tasks.counting import parameters
+
+    rows = []
+    for width, (millions, per_resolution) in SLIM.items():
+        count = parameters(*classifier(width, 1001), norms=False)
+        verdict = compare(count, millions, 1e6, 2)
+        rows.append(Row(f'{width}', 'parameters', f'{millions} M', f'{count:,}', verdict))
+        pair = classifier(width, 1000)
+        for resolution, printed in per_resolution.items():
+            total = adds(*pair, resolution)
+            verdict = compare(total, printed, 1e6, 0)
+            rows.append(
+                Row(f'{width}, {resolution} px', 'multiply-adds', f'{printed} M', f'{total:,}', verdict)
+            )
+    return Table(
+        "slim's 22 networks",
+        'Parameters as slim counts them, with 1001 classes and no batch norms. Multiply-adds with 1000 classes.',
+        rows,
+    )
+
+
+def detector(**options: Any) -> tuple[Any, Any]:
+    """Return backbone and SSDLite head for 80 classes. Default boxes are computed, so not on meta."""
+    from backbones import MobileNetV2
+    from heads import SSDLiteHead
+
+    backbone = MobileNetV2(taps=('stage6_expand', 'last'), padding='same').eval()
+    return backbone, SSDLiteHead(backbone.channels, backbone.strides, num_classes=80, **options).eval()
+
+
+def table_5() -> Table:
+    """SSD's prediction layers against SSDLite's."""
+    import torch
+
+    from tasks.counting import multiply_adds, parameters
+
+    rows = []
+    twice = 'twice the real count'
+    for name, options, millions, billions in (
+        ('SSD', {'separable': False}, 14.8, 1.25),
+        ('SSDLite', {}, 2.1, 0.35),
+    ):
+        backbone, head = detector(**options)
+        with torch.no_grad():
+            maps = backbone(torch.zeros(1, 3, 320, 320))
+        count, total = parameters(head), multiply_adds(partial(head, maps))
+        rows += [
+            Row(name, 'parameters', f'{millions} M', f'{count:,}', compare(count, millions, 1e6, 1)),
+            Row(
+                name, 'multiply-adds', f'{billions} B', f'{total:,}', compare(total, billions, 1e9, 2, twice)
+            ),
+        ]
+    note = 'Extra maps and predictors over MobileNetV2 at 320 px, 80 classes.'
+    return Table('Table 5: SSD and SSDLite, without the backbone', note, rows)
+
+
+def table_6() -> Table:
+    """MobileNetV2 with SSDLite."""
+    from tasks.counting import parameters
+
+    pair = detector()
+    count, total = parameters(*pair), adds(*pair, 320)
+    name = 'MobileNetV2 + SSDLite'
+    return Table(
+        'Table 6: COCO detection',
+        '320 px, 80 classes and background.',
+        [
+            Row(name, 'parameters', '4.3 M', f'{count:,}', compare(count, 4.3, 1e6, 1)),
+            Row(name, 'multiply-adds', '0.8 B', f'{total:,}', compare(total, 0.8, 1e9, 1)),
+        ],
+    )
+
+
+def table_7() -> Table:
+    """MobileNetV2 with DeepLabv3."""
+    import torch
+
+    from backbones import MobileNetV2
+    from heads import HEADS
+    from tasks.counting import parameters
+
+    rows = []
+    for (stride, pyramid), (millions, billions) in TABLE_7.items():
+        with torch.device('meta'):
+            backbone = MobileNetV2(taps=('stage7',), output_stride=stride).eval()
+            head = HEADS.module_dict['DeepLabV3Head'](
+                backbone.channels, backbone.strides, num_classes=21, aspp=pyramid
+            ).eval()
+        sides = [int(512 * scale + 1) for scale in SCALES for _ in range(2)] if stride == 8 else [513]
+        count, total = parameters(backbone, head), sum(adds(backbone, head, side) for side in sides)
+        name = f'output stride {stride}, {"with" if pyramid else "without"} ASPP'
+        name += ', 6 scales and mirrored' if stride == 8 else ''
+        why = 'atrous convolutions counted as TensorFlow 1 ran them, padded to a multiple of the rate'
+        rows += [
+            Row(name, 'parameters', f'{millions} M', f'{count:,}', compare(count, millions, 1e6, 2)),
+            Row(name, 'multiply-adds', f'{billions} B', f'{total:,}', compare(total, billions, 1e9, 1, why)),
+        ]
+    return Table('Table 7: VOC segmentation', '513 px, 21 classes with background.', rows)
+
+
+def tables() -> Iterator[Table]:
+    """Build and count everything."""
+    for build in (table_3, table_4, slim_table, table_5, table_6, table_7):
+        yield build()
+
+
+def markdown(found: list[Table]) -> str:
+    """Return the whole page."""
+    lines = [
+        "# The paper's tables, counted here",
+        '',
+        'Written by `python tools/paper_tables.py --markdown`; a test compares it with the networks. "equal":',
+        'the count rounds to the printed figure; "equal, truncated": it does when its last digits are cut off.',
+    ]
+    for table in found:
+        lines += ['', f'## {table.title}', '', table.note, '']
+        lines += ['| network | of | printed | counted | |', '|---|---|---|---|---|']
+        lines += [f'| {" | ".join(row)} |' for row in table.rows]
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print the paper's tables beside what is counted here.")
+    parser.add_argument(
+        '--markdown', nargs='?', const=PAGE, metavar='FILE', help=f'write them to {PAGE}, or FILE'
+    )
+    arguments = parser.parse_args()
+    found = list(tables())
+    if arguments.markdown:
+        Path(arguments.markdown).write_text(markdown(found), encoding='utf-8')
+        print(f'wrote {arguments.markdown}')
+        return
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    for table in found:
+        grid = Grid('network', 'of', 'printed', 'counted', '', title=table.title, caption=table.note)
+        for each in table.rows:
+            grid.add_row(*each)
+        Console().print(grid)
+
+
+if __name__ == '__main__':
+    from tasks.errors import run_command
+
+    run_command(main)
