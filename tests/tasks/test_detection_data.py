@@ -200,6 +200,12 @@ def test_some_categories_only(coco_folder: Path) -> None:
         load(coco_folder, categories=['grean'])
 
 
+def test_a_limit_takes_the_first_images_that_have_an_object(coco_folder: Path) -> None:
+    data = load(coco_folder, limit=3)
+    assert [Path(path).stem for path in data.paths] == ['0', '2', '3']
+    assert data.annotations.starts.tolist() == [0, 2, 4, 6]
+
+
 def first_object(key: str, value: object) -> Callable[[dict], None]:
     return lambda content: content['annotations'][0].update({key: value})
 
