@@ -4,9 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
-RUN := work_dirs/linear_demo
-PICTURES := data/demo/classification/test
-
+DEMOS := linear ssdlite
 .PHONY: demo test test-slow lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -19,15 +17,25 @@ data/demo/demo.json: $(READY) tools/make_demo_data.py
 	$(BIN)/python tools/make_demo_data.py data/demo
 	@touch $@
 
-$(RUN)/best.pth: data/demo/demo.json
-	$(BIN)/python tools/train.py configs/demo/linear_demo.py --resume
+work_dirs/%_demo/best.pth: data/demo/demo.json
+	$(BIN)/python tools/train.py configs/demo/$*_demo.py --resume
 
-demo: $(RUN)/best.pth
-	$(BIN)/python tools/test.py $(RUN)/best.pth --out $(RUN)/test/metrics.json
-	$(BIN)/python tools/predict.py $(RUN)/best.pth $(PICTURES) --out predictions/linear_demo
+# What each task's demo predicts.
+linear_pictures := data/demo/classification/test
+ssdlite_pictures := data/demo/coco/val2017
+
+define evaluate_and_predict
+	$(BIN)/python tools/test.py work_dirs/$(1)_demo/best.pth --out work_dirs/$(1)_demo/test/metrics.json
+	$(BIN)/python tools/predict.py work_dirs/$(1)_demo/best.pth $($(1)_pictures) --out predictions/$(1)_demo
+
+endef
+
+demo: $(DEMOS:%=work_dirs/%_demo/best.pth)
+	$(foreach name,$(DEMOS),$(call evaluate_and_predict,$(name)))
 	@echo
-	@echo 'Look at  predictions/linear_demo/contact_sheet.png   what the classifier says of the test pictures'
-	@echo '         $(RUN)/test/confusion_matrix.png   what it takes for what'
+	@echo 'Look at  predictions/linear_demo/contact_sheet.png    what the classifier says of the test pictures'
+	@echo '         predictions/ssdlite_demo/contact_sheet.png   what the detector finds in the test scenes'
+	@echo '         work_dirs/linear_demo/test/confusion_matrix.png, work_dirs/ssdlite_demo/test/precision_recall.png'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,6 +7,23 @@ from torchvision.ops.misc import Conv2dNormActivation
 PADDINGS = ('same', 'symmetric')
 
 
+class LenientBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that trains on a batch with one value per channel, too.
+
+    A batch of one image on a 1x1 map has no variance: torch refuses it, and the normalised value would be
+    zero whatever the image. Such a batch is normalised with the running statistics instead, and leaves them
+    as they are. (A run that only ever has batches of one therefore keeps the initial 0 and 1 there: the norm
+    is then a learnt scale and shift.)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.BatchNorm2d gives it)
+        if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
 class ConvNorm(Conv2dNormActivation):
     """Convolution without bias, batch norm, ReLU6: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s)).
 
@@ -39,7 +56,7 @@ class ConvNorm(Conv2dNormActivation):
             stride,
             padding=0 if needs_same else kernel_size // 2,
             groups=groups,
-            norm_layer=lambda width: nn.BatchNorm2d(width, eps=norm_eps, momentum=norm_momentum),
+            norm_layer=lambda width: LenientBatchNorm2d(width, eps=norm_eps, momentum=norm_momentum),
             activation_layer=nn.ReLU6,
         )
         self.pads = needs_same

@@ -50,7 +50,10 @@ class Augment:
 
         self.seed = seed
         built = [build_transform(entry, where=f'{where}[{i}]') for i, entry in enumerate(transforms)]
-        self._compose = albumentations.Compose(built, seed=seed, **compose)
+        with warnings.catch_warnings():
+            # A list that moves nothing (colours only, or empty) leaves boxes where they are, as it should.
+            warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
+            self._compose = albumentations.Compose(built, seed=seed, **compose)
 
     def __call__(self, *, epoch: int, index: int, **targets: Any) -> dict[str, Any]:
         """Apply the transforms.

@@ -42,7 +42,9 @@ def find_images(inputs: Sequence[str | Path]) -> list[str]:
     return found
 
 
-def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -> dict[str, Any]:
+def predict_files(
+    model: VisionModel, inputs: Sequence[str | Path], out: Path, *, score_threshold: float | None = None
+) -> dict[str, Any]:
     """Predict every picture; write annotated pictures, `predictions.json` and `contact_sheet.png`.
 
     Unreadable files are named and left out.
@@ -51,13 +53,18 @@ def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -
         model: in evaluation mode.
         inputs: image files and folders.
         out: folder to write to.
+        score_threshold: leave out detections that score less; for a task whose results know `above`. By
+            default everything is written to predictions.json, and what scores 0.3 is drawn.
 
     Returns:
         What predictions.json holds: `predictions`, `skipped` (reason by path), `class_names`.
 
     Raises:
-        UserError: nothing could be read, or `out` cannot be written.
+        UserError: nothing could be read, `out` cannot be written, or the task has no score threshold.
     """
+    if score_threshold is not None and not hasattr(model.task.result, 'above'):
+        raise UserError(f'--score-threshold is for detection; this checkpoint is for {model.task.name}')
+    drawing = {} if score_threshold is None else {'score_threshold': score_threshold}
     from rich.progress import track
 
     paths = find_images(inputs)
@@ -79,12 +86,15 @@ def predict_files(model: VisionModel, inputs: Sequence[str | Path], out: Path) -
                 skipped[path] = error.reason
                 print(f'skipped {error}')
                 continue
+            if score_threshold is not None:
+                result = result.above(score_threshold)
             target = out / names[index]
             target.parent.mkdir(parents=True, exist_ok=True)
-            result.draw().save(target)
+            drawn = result.draw(**drawing)
+            drawn.save(target)
             predictions.append({**result.summary(), 'picture': str(target)})
             if index in shown or len(paths) <= SHEET_LIMIT:
-                picture = Image.fromarray(result.image)
+                picture = drawn.copy() if hasattr(result, 'above') else Image.fromarray(result.image)
                 picture.thumbnail((400, 400))
                 sheet.append((picture, result.title()))
         report = {

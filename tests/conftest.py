@@ -1,5 +1,6 @@
 """Fixtures: small picture folders and configs made on the spot, and the real data where it is at hand."""
 
+import json
 import os
 import textwrap
 from collections.abc import Callable
@@ -87,3 +88,44 @@ def write_config(tmp_path: Path, folders: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def coco_folder(tmp_path: Path) -> Path:
+    """A detection set in COCO's format: squares of two hues on grey, 12 training and 4 test pictures.
+
+    Categories 3 'red' and 7 'green', image identifiers with gaps, one picture without objects in each split,
+    one crowd.
+    """
+    base = tmp_path / 'coco'
+    (base / 'annotations').mkdir(parents=True)
+    for split, count in (('train', 12), ('test', 4)):
+        rng = np.random.default_rng(len(split))
+        images, objects = [], []
+        for index in range(count):
+            image = np.full((60, 80, 3), 128, np.uint8)
+            identifier = 5 + 4 * index
+            images.append({'id': identifier, 'file_name': f'{index}.png', 'height': 60, 'width': 80})
+            for kind in range(0 if index == 1 else 2):
+                side = int(rng.integers(14, 26))
+                x, y = int(rng.integers(0, 80 - side)), int(rng.integers(0, 60 - side))
+                image[y : y + side, x : x + side] = (220, 40, 40) if kind == 0 else (40, 200, 60)
+                objects.append(
+                    {
+                        'id': 100 + 3 * len(objects),
+                        'image_id': identifier,
+                        'category_id': (3, 7)[kind],
+                        'bbox': [x, y, side, side],
+                        'area': side * side,
+                        'iscrowd': int(index == 2 and kind == 1),
+                        'segmentation': [[x, y, x + side, y, x + side, y + side]],
+                    }
+                )
+            write_picture(base / split / f'{index}.png', image)
+        content = {
+            'images': images,
+            'annotations': objects,
+            'categories': [{'id': 7, 'name': 'green'}, {'id': 3, 'name': 'red'}],
+        }
+        (base / 'annotations' / f'{split}.json').write_text(json.dumps(content))
+    return base

@@ -17,7 +17,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--out', default='predictions', metavar='DIR', help='where to write (default: predictions)'
     )
+    parser.add_argument(
+        '--score-threshold',
+        type=score,
+        metavar='S',
+        help='detection: leave out what scores less (default: draw from 0.3 on, write everything)',
+    )
     return parser.parse_args()
+
+
+def score(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'must lie in 0..1, got {text}')
+    return value
 
 
 def main() -> None:
@@ -28,7 +42,9 @@ def main() -> None:
 
     find_images(arguments.inputs)  # a misspelt path should not wait for the model
     model = load_model(arguments.checkpoint, device=pick_device())
-    report = predict_files(model, arguments.inputs, Path(arguments.out))
+    report = predict_files(
+        model, arguments.inputs, Path(arguments.out), score_threshold=arguments.score_threshold
+    )
     print(
         f'{len(report["predictions"])} pictures predicted, {len(report["skipped"])} skipped; '
         f'see {arguments.out}/contact_sheet.png and {arguments.out}/predictions.json'

@@ -10,8 +10,16 @@ _base_ = ['../_base_/runtime.py']
 data_root = 'data/demo/coco'
 
 model = dict(
-    backbone=dict(type='MobileNetV2', width=0.5, taps=('stage6_expand', 'last')),
-    head=dict(type='SSDLiteHead', padding='symmetric', extra_channels=(256, 128), norm_momentum=0.1),
+    backbone=dict(type='MobileNetV2', width=0.5, taps=('stage4_expand', 'stage6_expand', 'last')),
+    head=dict(
+        type='SSDLiteHead',
+        padding='symmetric',
+        extra_channels=(128,),
+        min_scale=0.12,
+        max_scale=0.6,
+        small_first_map=False,
+        norm_momentum=0.1,
+    ),
     normalise='tensorflow',
 )
 

@@ -134,6 +134,8 @@ class CocoDetection(DetectionDataset):
         annotations: JSON file below `root`, or a list of them.
         images: folder of the images below `root`, or a list with one for each annotation file.
         categories: names of the categories to use; None uses all, in the order of their identifiers.
+        limit: use only so many images, the first that have an object; to see whether a model can learn them
+            by heart. None uses all.
         classes: class names in the model's order; None for training. `categories`, or all, must be these.
         training, augment, strict, seed: as in `DetectionDataset`.
 
@@ -148,6 +150,7 @@ class CocoDetection(DetectionDataset):
         images: str | Sequence[str],
         *,
         categories: Sequence[str] | None = None,
+        limit: int | None = None,
         classes: Sequence[str] | None = None,
         training: bool = False,
         augment: Sequence[Mapping[str, Any]] = (),
@@ -167,6 +170,9 @@ class CocoDetection(DetectionDataset):
             problems=problems,
         )
         check_class_names(found.class_names, classes, source=str(base / files[0]))
+        if limit is not None:
+            has_object = np.diff(found.starts) > 0
+            found = found.select(has_object & (np.cumsum(has_object) <= limit))
         super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
 
 

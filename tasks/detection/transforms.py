@@ -55,9 +55,8 @@ class RandomIoUCrop(BaseCrop):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params['shape'][:2]
-        crop = self._draw(
-            np.asarray(data['bboxes'], dtype=np.float64).reshape(len(data['bboxes']), -1)[:, :4]
-        )
+        table = np.asarray(data['bboxes'], dtype=np.float64)
+        crop = self._draw(table[:, :4] if table.size else np.zeros((0, 4)))
         left, top, right, bottom = crop
         x, y = round(left * width), round(top * height)
         return {'crop_coords': (x, y, max(x + 1, round(right * width)), max(y + 1, round(bottom * height)))}
