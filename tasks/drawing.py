@@ -1,7 +1,9 @@
-"""Pictures of results that no single task owns: a caption under a picture, and a contact sheet of many."""
+"""Pictures of results that no single task owns: captions, contact sheets, confusion matrices."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND = (255, 255, 255)
@@ -65,3 +67,43 @@ def contact_sheet(
         font = fitting_font(title, cell, 16)
         draw.text((left + cell / 2, top + title_height / 2), title, fill=INK, font=font, anchor='mm')
     return canvas
+
+
+def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: Path, *, percent: bool = False) -> None:
+    """Draw a confusion matrix, each row scaled to shares of its true class, as a PNG.
+
+    Args:
+        confusion: (C, C) counts, rows are the true class.
+        names: class names.
+        path: file to write.
+        percent: write shares into the cells, in percent, instead of counts.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(names)
+    labelled = count <= 40
+    side = min(12.0, 2.5 + 0.6 * count) if labelled else 9.0
+    figure = Figure(figsize=(side + 1, side), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    picture = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    axes.set(xlabel='predicted', ylabel='true', title='Confusion matrix (share of the true class)')
+    if labelled:
+        axes.set_xticks(range(count), names, rotation=45, ha='right', rotation_mode='anchor')
+        axes.set_yticks(range(count), names)
+    if count <= 20:
+        for row, column in np.ndindex(count, count):
+            if confusion[row, column]:
+                axes.text(
+                    column,
+                    row,
+                    f'{100 * shares[row, column]:.0f}' if percent else str(confusion[row, column]),
+                    ha='center',
+                    va='center',
+                    color='white' if shares[row, column] > 0.5 else 'black',
+                )
+    figure.colorbar(picture, shrink=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

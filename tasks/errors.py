@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -20,6 +20,12 @@ class Interrupted(Exception):  # noqa: N818 (a request obeyed, not an error)
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def listing(items: Iterable[object], limit: int = 5) -> str:
+    """Return the first few items for a message, and dots where there are more."""
+    shown = [str(item) for item in items]
+    return ', '.join(shown[:limit]) + (', ...' if len(shown) > limit else '')
 
 
 def run_command(command: Callable[[], None]) -> NoReturn:

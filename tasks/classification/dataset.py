@@ -1,6 +1,5 @@
 """Folder-per-class data sets: any user's folders, Kaggle's Intel scenes, ImageNet."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,8 @@ from mmengine.registry import DATASETS
 
 from tasks.dataset import VisionDataset
 from tasks.errors import UserError
-from tasks.images import is_image_name
+from tasks.folders import IGNORED_NAMES, is_held_out, list_images
 from tasks.registry import closest
-
-# Left behind by systems and tools, never a class or a picture.
-IGNORED_NAMES = frozenset({'__MACOSX', 'Thumbs.db', 'desktop.ini'})
 
 
 @DATASETS.register_module()
@@ -214,23 +210,3 @@ def match_classes(found: Sequence[str], expected: Sequence[str] | None, *, folde
             lines.append(f'Unknown folders {", ".join(extra)}. {hints}')
         raise UserError(' '.join(lines))
     return tuple(expected)
-
-
-def list_images(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the image files below `folder` in sorted order, and the other files."""
-    images: list[str] = []
-    others: list[str] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith('.'))
-        for file in sorted(files):
-            if file.startswith('.') or file in IGNORED_NAMES:
-                continue
-            (images if is_image_name(file) else others).append(os.path.join(parent, file))
-    return images, others
-
-
-def is_held_out(path: str, folder: Path, share: float) -> bool:
-    """Whether a file belongs to the part set aside, decided by a hash of its name below `folder`."""
-    name = Path(path).relative_to(folder).as_posix()
-    digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
-    return int.from_bytes(digest[:4], 'big') / 2**32 < share

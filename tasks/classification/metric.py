@@ -10,6 +10,7 @@ from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from tasks.drawing import draw_confusion
 from tasks.samples import Batch
 
 TABLE_ROWS = 30
@@ -145,36 +146,3 @@ def summarise(confusion: np.ndarray, top5: int, names: Sequence[str]) -> dict[st
     if len(names) > 5:  # among five of five classes everything is right
         report['top5'] = float(top5 / total) if total else 0.0
     return report
-
-
-def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix, each row scaled to shares of its true class, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    count = len(names)
-    labelled = count <= 40
-    side = min(12.0, 2.5 + 0.6 * count) if labelled else 9.0
-    figure = Figure(figsize=(side + 1, side), layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    picture = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    axes.set(xlabel='predicted', ylabel='true', title='Confusion matrix (share of the true class)')
-    if labelled:
-        axes.set_xticks(range(count), names, rotation=45, ha='right', rotation_mode='anchor')
-        axes.set_yticks(range(count), names)
-    if count <= 20:
-        for row, column in np.ndindex(count, count):
-            if confusion[row, column]:
-                axes.text(
-                    column,
-                    row,
-                    str(confusion[row, column]),
-                    ha='center',
-                    va='center',
-                    color='white' if shares[row, column] > 0.5 else 'black',
-                )
-    figure.colorbar(picture, shrink=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
