@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from backbones.folded import is_folded_deeplab, split_folded_deeplab
 from backbones.layouts import LAYOUTS, Layout, WeightFacts
 from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, Unit, make_divisible, units
 
@@ -75,6 +76,9 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
             classifier=strip_prefix(state, 'head.fc.'),
             facts=facts,
         )
+    if is_folded_deeplab(state):
+        backbone, rest = split_folded_deeplab(state)
+        return SplitWeights('deeplab', with_counters(backbone), {}, facts=LAYOUTS['slim'].facts, rest=rest)
     is_detector = any(key.startswith(OBJECT_DETECTION_SCOPE) for key in state)
     state = averaged({_bare(key): value for key, value in state.items()})
     layout, depth = recognise(state, source=source)
@@ -107,13 +111,18 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
     if layout.stored == 'slim':
         rest = {key.removeprefix('MobilenetV2/'): value for key, value in from_tensorflow(rest).items()}
     return SplitWeights(
-        layout='object_detection' if is_detector else layout.name,
+        layout='object_detection' if is_detector else 'deeplab' if is_deeplab(rest) else layout.name,
         backbone=backbone,
         classifier=classifier,
         facts=facts or layout.facts,
         missing=tuple(missing),
         rest=rest,
     )
+
+
+def is_deeplab(rest: State) -> bool:
+    """Whether what lies beside a backbone from TensorFlow is deeplab's head."""
+    return any(key.startswith('concat_projection/') for key in rest)
 
 
 def join_weights(weights: SplitWeights, layout_name: str) -> dict[str, Tensor]:

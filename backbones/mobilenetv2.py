@@ -231,8 +231,9 @@ class MobileNetV2(Backbone):
     ) -> None:
         super().__init__()
         taps = check_taps(taps)
-        if width <= 0 or depth <= 0:
-            raise ValueError(f'width and depth must be above 0, got {width} and {depth}')
+        for name, value in (('width', width), ('depth', depth)):
+            if value <= 0:
+                raise ValueError(f'{name} must be above 0, got {value}')
         if output_stride not in OUTPUT_STRIDES:
             raise ValueError(f'output_stride must be one of {OUTPUT_STRIDES}, got {output_stride}')
         if padding not in (*PADDINGS, None):

@@ -146,6 +146,7 @@ class VisionModel(BaseModel):
             'norm_eval': norm_eval,
         }
         self.batch_augment: Any = None
+        self.multi_scale: Any = None  # `Task.multi_scale`, to score several scales instead of one
         self._transforms: Augment | None = None
         self.to(memory_format=torch.channels_last)
 
@@ -180,7 +181,10 @@ class VisionModel(BaseModel):
         images = self.normalise(images.contiguous(memory_format=torch.channels_last))
         if mode == 'loss' and self.batch_augment is not None:
             images, targets = self.batch_augment(images, targets)
-        outputs = self.head(self.backbone(images))
+        if mode == 'predict' and self.multi_scale is not None:
+            outputs = self.multi_scale(self, images)
+        else:
+            outputs = self.head(self.backbone(images))
         if mode == 'tensor':
             return outputs
         # Losses and post-processing are cheap and want the full range of float32.

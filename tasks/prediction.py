@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def predict_files(
 ) -> dict[str, Any]:
     """Predict every picture; write annotated pictures, `predictions.json` and `contact_sheet.png`.
 
+    What else is written beside an annotated picture is the result's to say (`extra_files`).
     Unreadable files are named and left out.
 
     Args:
@@ -69,7 +70,13 @@ def predict_files(
 
     paths = find_images(inputs)
     names = output_names(paths)
-    written = {(out / name).resolve() for name in [*names, 'contact_sheet.png', 'predictions.json']}
+    endings: dict[str, str] = getattr(model.task.result, 'extra_files', {})
+    extras = extra_names(names, endings)
+    written = {
+        (out / name).resolve()
+        for name in [*names, *(name for each in extras for name in each.values())]
+        + [Path('contact_sheet.png'), Path('predictions.json')]
+    }
     if clashes := [path for path in paths if Path(path).resolve() in written]:
         raise UserError(f'{clashes[0]} would be overwritten by a result: choose another --out than {out}')
     predictions: list[dict[str, Any]] = []
@@ -90,11 +97,14 @@ def predict_files(
                 result = result.above(score_threshold)
             target = out / names[index]
             target.parent.mkdir(parents=True, exist_ok=True)
-            drawn = result.draw(**drawing)
-            drawn.save(target)
-            predictions.append({**result.summary(), 'picture': str(target)})
+            result.draw(**drawing).save(target)
+            beside = {key: str(out / name) for key, name in extras[index].items()}
+            for key, path_beside in beside.items():
+                result.save_extra(key, Path(path_beside))
+            predictions.append({**result.summary(), 'picture': str(target), **beside})
             if index in shown or len(paths) <= SHEET_LIMIT:
-                picture = drawn.copy() if hasattr(result, 'above') else Image.fromarray(result.image)
+                has_preview = hasattr(result, 'preview')
+                picture = result.preview() if has_preview else Image.fromarray(result.image)
                 picture.thumbnail((400, 400))
                 sheet.append((picture, result.title()))
         report = {
@@ -133,3 +143,26 @@ def output_names(paths: Sequence[str]) -> list[Path]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def extra_names(names: Sequence[Path], endings: Mapping[str, str]) -> list[dict[str, Path]]:
+    """Return the further files of each picture: `endings` put in place of the name's own, distinct.
+
+    Args:
+        names: what `output_names` returned.
+        endings: key -> ending, `{'mask': '_mask.png'}`.
+    """
+    taken = set(names)
+    extras: list[dict[str, Path]] = []
+    for name in names:
+        extra = {}
+        for key, ending in endings.items():
+            candidate = name.with_name(f'{name.stem}{ending}')
+            number = 2
+            while candidate in taken:  # beside a.jpg, its own a_mask.jpg or a.png
+                candidate = name.with_name(f'{name.stem}_{number}{ending}')
+                number += 1
+            taken.add(candidate)
+            extra[key] = candidate
+        extras.append(extra)
+    return extras

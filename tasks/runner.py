@@ -184,21 +184,36 @@ def evaluation_stage(config: Config) -> str:
     return 'test_dataloader' if 'test_dataloader' in config else 'val_dataloader'
 
 
-def build_model(config: Config, *, classes: Sequence[str] | None = None) -> VisionModel:
+def build_model(
+    config: Config, *, classes: Sequence[str] | None = None, training: VisionDataset | None = None
+) -> VisionModel:
     """Build the untrained (or pretrained) model of a config.
 
     Args:
         config: from `load_config`.
         classes: class names; by default those of the config's data.
+        training: the training data, from which `class_weights='data'` in the head are computed. They shape
+            the loss only: without it, as when evaluating, there are none.
     """
     if classes is None:
         stage = 'train_dataloader' if 'train_dataloader' in config else evaluation_stage(config)
         root = data_root(config, None)
         classes = build_dataset(config, stage, root=root, classes=None, seed=0).classes
     options = plain(config.model)
+    if options['head'].get('class_weights') == 'data':
+        options['head']['class_weights'] = None if training is None else _class_weights(training)
     stage = config.get(evaluation_stage(config)) or {}
     preprocess = plain(stage.get('dataset', {}).get('augment', []))
     return VisionModel(**options, classes=classes, preprocess=preprocess)
+
+
+def _class_weights(training: VisionDataset) -> list[float]:
+    compute = getattr(training, 'class_weights', None)
+    if compute is None:
+        raise UserError(
+            f"class_weights='data': {type(training).__name__} does not count its classes; give the numbers"
+        )
+    return compute()
 
 
 def train(
@@ -235,7 +250,7 @@ def train(
     if start is not None:
         # The checkpoint brings every weight; the file its backbone once started from is not needed.
         config.model.backbone.pop('pretrained', None)
-    model = build_model(config, classes=training.classes)
+    model = build_model(config, classes=training.classes, training=training)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     entries = plain(config.train_dataloader.get('batch_augment', []))
     if entries:
@@ -274,6 +289,9 @@ def train(
         log(f'backbone {report}')
     if loaded is not None:
         log(f'load_from {loaded}')
+    if (weights := getattr(model.head, 'class_weights', None)) is not None:
+        pairs = zip(model.classes, weights.tolist(), strict=True)
+        log('class weights: ' + ', '.join(f'{name} {weight:.3g}' for name, weight in pairs))
     log(f'precision: {"bfloat16 autocast" if amp else "float32"}; channels_last')
     try:
         with warnings.catch_warnings():
@@ -291,6 +309,7 @@ def evaluate(
     checkpoint: str | None = None,
     root: str | None = None,
     out: str | None = None,
+    multi_scale: bool = False,
 ) -> dict[str, Any]:
     """Score a checkpoint on its data.
 
@@ -299,6 +318,7 @@ def evaluate(
         checkpoint: a Kestrel checkpoint; with a config, also other projects' weights.
         root: data root instead of the config's.
         out: file to write the report to, as JSON.
+        multi_scale: average over several scales and mirror images, in tasks that can.
 
     Returns:
         The report.
@@ -331,6 +351,10 @@ def evaluate(
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)
+    if multi_scale:
+        if model.task.multi_scale is None:
+            raise UserError(f'--multi-scale: {model.task.name} is scored at one scale only')
+        model.multi_scale = model.task.multi_scale
     with tempfile.TemporaryDirectory() as scratch:
         runner = KestrelRunner(
             model=model,

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.errors import UserError
+
 
 class SampleKey(NamedTuple):
     """What the sampler hands to a data set: augmentation depends on these and the run's seed only."""
@@ -63,7 +65,8 @@ class Batch(TypedDict):
     """A collated batch; the keyword arguments of `VisionModel.forward`.
 
     images: uint8 (B, 3, H, W), in channels_last memory.
-    targets: int64 (B,) for class indices; (B, H, W) for label maps; a list of dicts of tensors for boxes.
+    targets: int64 (B,) for class indices; uint8 (B, H, W) for label maps, or a list of (H, W) where their
+        sizes differ; a list of dicts of tensors for boxes.
     """
 
     images: Tensor
@@ -81,6 +84,12 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     skipped = [sample for sample in samples if isinstance(sample, Skipped)]
     skipped += [each for sample in good for each in sample.skipped]
     if good:
+        if len(shapes := {sample.image.shape for sample in good}) > 1:
+            sizes = ' and '.join(f'{height} x {width}' for height, width, _ in sorted(shapes)[:2])
+            raise UserError(
+                f'a batch needs images of one size, got {sizes} (height x width) pixels: end `augment` with '
+                'a crop or a resize, or set batch_size=1'
+            )
         # Images come as (H, W, 3): stacking and permuting the view *is* channels_last, at no cost.
         images = torch.from_numpy(np.stack([sample.image for sample in good])).permute(0, 3, 1, 2)
     else:
@@ -98,5 +107,7 @@ def _collate_targets(targets: Sequence[Any]) -> Any:
     if first is None or isinstance(first, int):
         return torch.tensor([-1 if target is None else target for target in targets], dtype=torch.int64)
     if isinstance(first, np.ndarray):
+        if any(target.shape != first.shape for target in targets):
+            return [torch.from_numpy(target) for target in targets]
         return torch.from_numpy(np.stack(targets))
     return [{key: torch.from_numpy(value) for key, value in target.items()} for target in targets]

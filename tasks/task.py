@@ -19,16 +19,21 @@ class Task:
     Attributes:
         name: as in `Head.task`.
         result: frozen dataclass of one image's answer: the fields of `Head.predict`'s dict, plus
-            `class_names`, `image` and `path`; has `draw()` and `summary()`.
+            `class_names`, `image` and `path`; has `draw()`, `title()` and `summary()`. It may have
+            `preview()`, what a contact sheet shows instead of the bare picture, and `extra_files` with
+            `save_extra(key, path)`, what is written beside the annotated picture.
         metric: config entry of the metric used when a config names none.
         batch_augment: builds a callable (images, targets) -> (images, targets) from the config entries
             and `num_classes=`; None where the task has none.
+        multi_scale: (model, normalised images) -> outputs for `Head.predict`, averaged over several scales of
+            the images; None where the task has none.
     """
 
     name: str
     result: type
     metric: dict[str, Any]
     batch_augment: Callable[..., Callable[..., Any]] | None = field(default=None)
+    multi_scale: Callable[[Any, Any], Any] | None = field(default=None)
 
 
 def find_task(name: str) -> Task:

@@ -60,6 +60,10 @@ class DetectionResult:
             ],
         }
 
+    def preview(self) -> Image.Image:
+        """Return what a contact sheet shows: the picture with its boxes."""
+        return self.draw()
+
     def draw(self, image: np.ndarray | None = None, *, score_threshold: float = DRAWN_FROM) -> Image.Image:
         """Return the picture with boxes, classes and scores drawn into it.
 

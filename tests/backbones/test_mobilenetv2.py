@@ -225,6 +225,31 @@ def test_dilated_map_holds_the_strided_one(padding: str) -> None:
     )
 
 
+@pytest.mark.parametrize('padding', ['symmetric', 'same'])
+@pytest.mark.parametrize(('output_stride', 'layer'), [(16, 14), (8, 7)])
+def test_the_layer_that_keeps_its_resolution_computes_the_strided_values_and_those_between(
+    padding: str, output_stride: int, layer: int
+) -> None:
+    """Before the first dilated layer the maps agree exactly where both have a value, borders included."""
+    torch.manual_seed(0)
+    coarse = MobileNetV2(width=0.35, padding=padding).eval().features[: layer + 1]
+    fine = MobileNetV2(width=0.35, padding=padding, output_stride=output_stride).eval().features[: layer + 1]
+    fine.load_state_dict(coarse.state_dict())
+    images = torch.rand(1, 3, 97, 129)  # n * 32 + 1: every stride begins at the first pixel
+    with torch.no_grad():
+        small, large = coarse(images), fine(images)
+    assert large.shape[2] == 2 * small.shape[2] - 1
+    torch.testing.assert_close(large[..., ::2, ::2], small, atol=1e-5, rtol=1e-4)
+
+
+def test_channels_are_rounded_to_the_divisor() -> None:
+    """TensorFlow's deeplab of width 0.5 has 12 channels in stage 2."""
+    taps = ('stage2', 'stage3', 'stage7')
+    with torch.device('meta'):
+        assert MobileNetV2(width=0.5, taps=taps).channels == (16, 16, 160)
+        assert MobileNetV2(width=0.5, taps=taps, channel_divisor=1).channels == (12, 16, 160)
+
+
 def test_width_below_one_keeps_the_last_layer() -> None:
     with torch.device('meta'):
         assert MobileNetV2(width=0.5).channels == (1280,)
@@ -270,6 +295,7 @@ def test_norm_settings_reach_every_norm() -> None:
         ({'output_stride': 4}, 'output_stride'),
         ({'padding': 'valid'}, 'padding'),
         ({'width': 0}, 'width'),
+        ({'channel_divisor': 0}, 'channel_divisor'),
         ({'frozen_stages': 9}, 'frozen_stages'),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import mobilenet_v2
@@ -246,3 +247,48 @@ def test_real_imagenet_weights_load(real_data: Path) -> None:
     report = load_pretrained(backbone, str(real_data / 'weights/mobilenetv2_100_imagenet_torchvision.pth'))
     assert not report.new
     assert not report.skipped
+
+
+def test_an_archive_of_arrays_is_read_and_never_runs_code(tmp_path: Path) -> None:
+    np.savez(tmp_path / 'good.npz', a=np.ones((2, 3), np.float32))
+    assert read_state_dict(tmp_path / 'good.npz')['a'].shape == (2, 3)
+    target = tmp_path / 'was_here'
+    np.savez(tmp_path / 'trap.npz', a=np.array([Trap(target)], dtype=object))
+    (tmp_path / 'cut.npz').write_bytes((tmp_path / 'good.npz').read_bytes()[:100])
+    (tmp_path / 'text.npz').write_text('no archive')
+    for name in ('trap.npz', 'cut.npz', 'text.npz'):
+        with pytest.raises(ValueError, match=r'not a readable \.npz, or truncated'):
+            read_state_dict(tmp_path / name)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize('eps', [1e-5, 1e-3])
+def test_folded_norms_add_their_bias_and_change_nothing_else(tmp_path: Path, eps: float) -> None:
+    """A deeplab file of a made-up network: every norm is exactly `x + bias`, whatever its epsilon."""
+    torch.manual_seed(0)
+    backbone = MobileNetV2(width=0.35, taps=('stage7',), padding='same', norm_eps=eps).eval()
+    shapes = [m.weight.shape for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
+    shapes += [(256, 112, 1, 1), (256, 112, 1, 1), (256, 512, 1, 1), (21, 256, 1, 1)]
+    arrays = {}
+    for number, shape in enumerate(shapes):
+        kind = 'DEPTHWISE_CONV_2D' if shape[1] == 1 else 'CONV_2D'
+        arrays[f'{number:03}/{kind}/weight'] = torch.randn(shape).numpy() * 0.1
+        arrays[f'{number:03}/{kind}/bias'] = torch.randn(shape[0]).numpy()
+    np.savez(tmp_path / 'folded.npz', **arrays)
+    parts = split_weights(read_state_dict(tmp_path / 'folded.npz'), source='')
+    backbone.load_state_dict(parts.backbone)
+    assert parts.layout == 'deeplab'
+    assert {'image_pooling/conv.weight', 'concat_projection/norm.bias', 'logits/semantic/conv.bias'} <= set(
+        parts.rest
+    )
+    number = 0
+    for name, module in backbone.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            kind = next(key for key in arrays if key.startswith(f'{number:03}/')).split('/')[1]
+            bias = torch.from_numpy(arrays[f'{number:03}/{kind}/bias'])
+            tensor = torch.randn(1, len(bias), 3, 3)
+            torch.testing.assert_close(
+                module(tensor), tensor + bias[:, None, None], atol=1e-6, rtol=0, msg=name
+            )
+            number += 1
+    assert number == len(shapes) - 4

@@ -23,6 +23,7 @@ TARGETS = {
         },
         {'boxes_unit': torch.zeros(0, 4), 'labels': torch.zeros(0, dtype=torch.int64)},
     ],
+    'segmentation': lambda classes: torch.randint(0, classes, (2, 33, 33), dtype=torch.uint8),
 }
 # Options that make a backbone return at least so many maps.
 OPTIONS = {

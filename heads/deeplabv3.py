@@ -1,0 +1,258 @@
+"""DeepLabv3 head: image pooling, optional atrous pyramid, projection, one score per class and cell.
+
+Papers: "Rethinking Atrous Convolution for Semantic Image Segmentation", arXiv 1706.05587, section 3.3;
+MobileNetV2, arXiv 1801.04381, section 6.3, whose pick for phones leaves the pyramid (ASPP) out and reads the
+320-channel map. Branch order, widths and ReLU (not ReLU6) follow the authors' `deeplab/model.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heads.base import HEADS, ClassRows, Head
+from heads.layers import LenientBatchNorm2d
+
+IGNORE = 255  # label of pixels that count neither in the loss nor in a score
+ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
+RATES_STRIDE = 16
+
+
+class ConvNormReLU(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU: (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        dilation: int = 1,
+        norm_eps: float,
+        norm_momentum: float,
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                padding=dilation * (kernel_size // 2),
+                dilation=dilation,
+                bias=False,
+            ),
+            LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
+            nn.ReLU(inplace=True),
+        )
+
+
+@HEADS.register_module()
+class DeepLabV3Head(Head):
+    """Label every pixel.
+
+    `forward` stays at the map's resolution; scores are enlarged in `loss` and `predict`, so that an exported
+    model is small and a large picture costs little. The weights do not depend on the stride of the map.
+
+    Args:
+        channels, strides: of exactly one map, (B, C, H, W) of any size; MobileNetV2's 'stage7' in the paper.
+        num_classes: classes in the data, at most 255. Where the data has a background, it is one of them.
+        aspp: add three dense 3x3 convolutions at rates 6, 12, 18 at stride 16; 12, 24, 36 at stride 8;
+            3, 6, 9 at stride 32. They follow the stride of the map.
+        hidden_channels: channels of every branch and of the projection.
+        dropout: probability of dropping a projected feature in training.
+        align_corners: enlarge scores with the centres of the corner cells on those of the corner pixels, as
+            TensorFlow's deeplab does. With padding 'symmetric' that is where the cells of an image of
+            n * stride + 1 pixels are (513 = 32 * 16 + 1).
+        class_weights: weight of each class in the loss, `num_classes` numbers; None weighs all alike.
+        hard_pixels: share of the labelled pixels of a batch, those with the largest loss, that the loss
+            averages over; 1 takes all of them.
+        norm_eps: epsilon of the batch norms; TensorFlow's deeplab has 1e-5 in the head.
+        norm_momentum: share of the new batch in the running statistics. TensorFlow's deeplab decays by
+            0.9997, which is 0.0003 here.
+
+    Raises:
+        ValueError: more than one map, another number of weights than classes, more than 255 classes, or a
+            share outside 0 to 1.
+    """
+
+    task = 'segmentation'
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        num_classes: int,
+        aspp: bool = False,
+        hidden_channels: int = 256,
+        dropout: float = 0.1,
+        align_corners: bool = True,
+        class_weights: Sequence[float] | None = None,
+        hard_pixels: float = 1.0,
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__(channels, strides, num_classes=num_classes)
+        if len(channels) != 1:
+            raise ValueError(
+                f'DeepLabV3Head reads one map, got {len(channels)}: channels {list(channels)}, strides '
+                f"{list(strides)}. Give the backbone one tap, for example taps=('stage7',)"
+            )
+        if num_classes > IGNORE:
+            raise ValueError(f'at most {IGNORE} classes fit beside the ignore label, got {num_classes}')
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise ValueError(
+                f'class_weights has {len(class_weights)} numbers, the data has {num_classes} classes'
+            )
+        if not 0 < hard_pixels <= 1:
+            raise ValueError(f'hard_pixels is a share above 0 and at most 1, got {hard_pixels}')
+        self.align_corners = align_corners
+        self.hard_pixels = hard_pixels
+        norm: dict[str, Any] = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        in_channels = channels[0]
+        self.rates = tuple(max(1, round(rate * RATES_STRIDE / strides[0])) for rate in ATROUS_RATES)
+        self.pool = ConvNormReLU(in_channels, hidden_channels, **norm)
+        self.branches = nn.ModuleList([ConvNormReLU(in_channels, hidden_channels, **norm)])
+        for rate in self.rates if aspp else ():
+            self.branches.append(
+                ConvNormReLU(in_channels, hidden_channels, kernel_size=3, dilation=rate, **norm)
+            )
+        joined = hidden_channels * (1 + len(self.branches))
+        self.project = ConvNormReLU(joined, hidden_channels, **norm)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Conv2d(hidden_channels, num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module is not self.classifier:
+                nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+        # The classifier keeps torch's start, which follows its inputs: a network from scratch takes longer
+        # to get going from TensorFlow's normal of 0.01.
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]  # it has one
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        # Not persistent: it shapes training only, and a checkpoint must load with or without it.
+        self.register_buffer('class_weights', weights, persistent=False)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits at the map's resolution, (B, num_classes, H, W)."""
+        (cells,) = features
+        pooled = self.pool(F.adaptive_avg_pool2d(cells, 1))  # (B, hidden, 1, 1)
+        pooled = pooled.expand(-1, -1, cells.shape[2], cells.shape[3])
+        joined = torch.cat([pooled, *(branch(cells) for branch in self.branches)], dim=1)
+        return self.classifier(self.dropout(self.project(joined)))
+
+    def enlarge(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits (B, C, h, w) enlarged bilinearly to `size` = (height, width)."""
+        # Classes side by side in memory: several times faster to enlarge and to compare on a CPU.
+        logits = logits.contiguous(memory_format=torch.channels_last)
+        return F.interpolate(logits, size=tuple(size), mode='bilinear', align_corners=self.align_corners)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy over the labelled pixels, and the share of them that is right for the log.
+
+        Args:
+            outputs: logits, (B, num_classes, h, w).
+            targets: class indices of the input's pixels, integers (B, H, W); 255 is ignored. A batch
+                without a single labelled pixel has loss 0.
+        """
+        targets = targets.long()
+        logits = self.enlarge(outputs, targets.shape[1:])
+        rows = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # (B * H * W, C), no copy
+        labels = targets.reshape(-1)
+        losses = F.cross_entropy(
+            rows, labels, weight=self.class_weights, ignore_index=IGNORE, reduction='none'
+        )  # (B * H * W,)
+        labelled = labels != IGNORE
+        if self.class_weights is None:
+            weights = labelled.to(losses.dtype)
+        else:
+            weights = self.class_weights[labels.masked_fill(~labelled, 0)] * labelled
+        if self.hard_pixels < 1:
+            kept = max(1, int(self.hard_pixels * int(labelled.sum())))
+            losses, hardest = losses.topk(kept, sorted=False)
+            weights = weights[hardest]
+        with torch.no_grad():
+            # Every fourth pixel each way tells as much about the state of training.
+            some, some_labels = logits[:, :, ::4, ::4], targets[:, ::4, ::4]
+            right = (some.argmax(dim=1) == some_labels).sum()
+            accuracy = right / (some_labels != IGNORE).sum().clamp(min=1)
+        smallest = torch.finfo(losses.dtype).tiny
+        return {
+            'loss_pixel': losses.sum() / weights.sum().clamp(min=smallest),
+            'pixel_accuracy': accuracy,
+        }
+
+    def translate(self, layout: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Translate the scopes of TensorFlow's deeplab.
+
+        'image_pooling', 'aspp0' to 'aspp3', 'concat_projection' and 'logits/semantic'.
+        """
+        if layout != 'deeplab':
+            return {}
+        places = {'image_pooling': 'pool', 'concat_projection': 'project'}
+        places |= {f'aspp{branch}': f'branches.{branch}' for branch in range(1 + len(self.rates))}
+        state = {}
+        for name, value in tensors.items():
+            scope, leaf = name.rsplit('/', 1)
+            kind, attribute = leaf.split('.')
+            if scope in places:
+                state[f'{places[scope]}.{0 if kind == "conv" else 1}.{attribute}'] = value
+            elif scope == 'logits/semantic':
+                state[f'classifier.{attribute}'] = value
+        return state
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """One row a class; a background is one of the classes."""
+        return {'classifier.weight': ClassRows(), 'classifier.bias': ClassRows()}
+
+    def predict(
+        self,
+        outputs: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int] | None = None,
+        content_sizes: Sequence[tuple[int, int] | None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return `mask`, the best class of every pixel of the original image, uint8 (H, W).
+
+        Scores are enlarged to the network's input and cut to the part the image fills. Where the original
+        has another size, they are resized once more, one class at a time: memory never holds a score of
+        every class for every pixel of a large photograph. Only classes that win somewhere at the input's
+        resolution take part in that.
+        """
+        if input_size is None:
+            input_size = (outputs.shape[2] * self.strides[0], outputs.shape[3] * self.strides[0])
+        contents = content_sizes or [None] * len(image_sizes)
+        answers = []
+        for logits, size, content in zip(outputs, image_sizes, contents, strict=True):
+            height, width = content or input_size
+            scores = self.enlarge(logits[None], input_size)[:, :, :height, :width]
+            mask = scores.argmax(dim=1)[0].to(torch.uint8)  # (height, width)
+            if (height, width) != tuple(size):
+                mask = resized_winner(scores, mask.unique().tolist(), size)
+            answers.append({'mask': mask.cpu().numpy()})
+        return answers
+
+
+def resized_winner(scores: Tensor, classes: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Return which of `classes` scores highest at every pixel after a bilinear resize.
+
+    Args:
+        scores: (1, C, h, w).
+        classes: class indices that take part, at least one.
+        size: (height, width) to resize to.
+
+    Returns:
+        Class indices, uint8 (height, width).
+    """
+    winner = torch.full(tuple(size), classes[0], dtype=torch.uint8, device=scores.device)
+    best: Tensor | None = None
+    for label in classes if len(classes) > 1 else ():
+        one = scores[:, label : label + 1].contiguous()
+        one = F.interpolate(one, size=tuple(size), mode='bilinear', align_corners=False)[0, 0]
+        if best is None:
+            best = one
+            continue
+        winner.masked_fill_(one > best, label)
+        best = torch.maximum(best, one, out=best)
+    return winner
