@@ -91,11 +91,11 @@ def shapes(
 ) -> list[tuple[nn.Module, Tensor, Tensor]]:
     """Run a module and return (layer, input, output) of every layer of some kinds, in order."""
     found: list[tuple[nn.Module, Tensor, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, given, made: found.append((layer, given[0], made)))
-        for layer in module.modules()
-        if isinstance(layer, kinds)
-    ]
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        found.append((layer, given[0], made))
+
+    hooks = [layer.register_forward_hook(note) for layer in module.modules() if isinstance(layer, kinds)]
     device = next(module.parameters()).device
     with torch.no_grad():
         module(torch.zeros(1, 3, images, images, device=device) if isinstance(images, int) else images)

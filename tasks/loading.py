@@ -200,8 +200,6 @@ def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
         rows = {}  # equal names would be chance
     state = {}
     for key, value in content['state_dict'].items():
-        if key.startswith('normalise.'):
-            continue
         if key in rows:
             merged = merge_rows(own[key], value, rows[key], ours=model.classes, theirs=content['classes'])
             value = value if merged is None else merged

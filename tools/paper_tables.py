@@ -187,7 +187,8 @@ def slim_table() -> Table:
             )
     return Table(
         "slim's 22 networks",
-        'Parameters as slim counts them, with 1001 classes and no batch norms. Multiply-adds with 1000 classes.',
+        'Parameters as slim counts them, with 1001 classes and no batch norms. Multiply-adds with 1000 '
+        'classes.',
         rows,
     )
 
@@ -282,8 +283,8 @@ def markdown(found: list[Table]) -> str:
     lines = [
         "# The paper's tables, counted here",
         '',
-        'Written by `python tools/paper_tables.py --markdown`; a test compares it with the networks. "equal":',
-        'the count rounds to the printed figure; "equal, truncated": it does when its last digits are cut off.',
+        'Written by `python tools/paper_tables.py --markdown`; a test compares it with the networks.',
+        '"equal": the count rounds to the printed figure. "equal, truncated": it does when cut off there.',
     ]
     for table in found:
         lines += ['', f'## {table.title}', '', table.note, '']

@@ -16,13 +16,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint',
         metavar='CKPT',
-        help="weights for a config: a Kestrel checkpoint, or a file in torchvision's layout",
+        help="weights for a config: a Kestrel checkpoint, or another project's file (.pth, .npz)",
     )
     parser.add_argument(
         '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
     )
     parser.add_argument(
         '--out', metavar='metrics.json', help='write the scores there, and pictures beside it'
+    )
+    parser.add_argument(
+        '--multi-scale',
+        action='store_true',
+        help='segmentation: average six scales (0.5 to 1.75) and their mirror images, 12 passes an image',
     )
     parser.add_argument(
         '--cfg-options',
@@ -49,7 +54,13 @@ def main() -> None:
         raise UserError('--cfg-options goes with a config: tools/test.py CONFIG --checkpoint CKPT')
     else:
         config, checkpoint = None, arguments.source
-    evaluate(config, checkpoint=checkpoint, root=arguments.data_root, out=arguments.out)
+    evaluate(
+        config,
+        checkpoint=checkpoint,
+        root=arguments.data_root,
+        out=arguments.out,
+        multi_scale=arguments.multi_scale,
+    )
 
 
 if __name__ == '__main__':

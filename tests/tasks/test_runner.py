@@ -484,3 +484,9 @@ def test_real_weights_score_on_real_photographs(real_data: Path, root: Path) -> 
     report = evaluate(config, checkpoint=str(weights), root=str(real_data / 'imagenet'))
     assert report['images'] == 100
     assert report['top1'] >= 0.80
+
+
+def test_a_task_scored_at_one_scale_says_so(write_config: WriteConfig, tmp_path: Path) -> None:
+    run(write_config('train_cfg = dict(max_epochs=1)'), tmp_path / 'run')
+    with pytest.raises(UserError, match='--multi-scale: classification is scored at one scale only'):
+        evaluate(None, checkpoint=str(tmp_path / 'run/best.pth'), multi_scale=True)
