@@ -233,6 +233,33 @@ def suppress(
         count = min(eligible, 4 * count)
 
 
+def to_pixels(
+    boxes_unit: Tensor,
+    image_size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+    content_size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Bring boxes from fractions of the network's input to pixels of the original image, clipped to it.
+
+    Args:
+        boxes_unit: xyxy (K, 4), in fractions of the input.
+        image_size: (height, width) of the original image, in pixels.
+        input_size, content_size: (height, width) of the input and of the part of it, from the upper left
+            corner, that the image fills; `content_size` None when it fills all of it.
+
+    Raises:
+        ValueError: `content_size` without `input_size`.
+    """
+    if content_size is not None:
+        if input_size is None:
+            raise ValueError('content_sizes needs input_size')
+        scale = [input_size[1] / content_size[1], input_size[0] / content_size[0]] * 2
+        boxes_unit = boxes_unit * boxes_unit.new_tensor(scale)
+    height, width = image_size
+    return boxes_unit.clamp(0, 1) * boxes_unit.new_tensor([width, height, width, height])
+
+
 def _rank_in_class(labels: Tensor) -> Tensor:
     """Return for each place how many earlier places have the same label."""
     same = labels[:, None] == labels[None]

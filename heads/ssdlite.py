@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
 from heads.base import HEADS, ClassRows, Head
-from heads.boxes import box_shapes, covered, decode, default_boxes, encode, hard_negatives, match, suppress
+from heads.boxes import (
+    box_shapes,
+    covered,
+    decode,
+    default_boxes,
+    encode,
+    hard_negatives,
+    match,
+    suppress,
+    to_pixels,
+)
 from heads.layers import PADDINGS, ConvNorm
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
@@ -299,18 +309,12 @@ class SSDLiteHead(Head):
         scores = logits.sigmoid() if self.scores == 'sigmoid' else logits.softmax(dim=2)
         contents = content_sizes or [None] * len(image_sizes)
         answers = []
-        for each, each_scores, (height, width), content in zip(
-            boxes, scores, image_sizes, contents, strict=True
-        ):
+        for each, each_scores, size, content in zip(boxes, scores, image_sizes, contents, strict=True):
             kept, score, label = suppress(each, each_scores[:, 1:], **self.suppression)
-            if content is not None:
-                if input_size is None:
-                    raise ValueError('content_sizes needs input_size')
-                kept = kept * kept.new_tensor([input_size[1] / content[1], input_size[0] / content[0]] * 2)
-            size = kept.new_tensor([width, height, width, height])
+            pixels = to_pixels(kept, size, input_size=input_size, content_size=content)
             answers.append(
                 {
-                    'boxes': (kept.clamp(0, 1) * size).cpu().numpy(),
+                    'boxes': pixels.cpu().numpy(),
                     'scores': score.cpu().numpy(),
                     'labels': label.cpu().numpy(),
                 }

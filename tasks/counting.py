@@ -34,6 +34,35 @@ def multiply_adds(run: Callable[[], Any]) -> int:
     return counter.get_total_flops() // 2
 
 
+def atrous_surplus(run: Callable[[], Any], *modules: nn.Module) -> int:
+    """Return the multiply-adds that TensorFlow 1 added to those of `multiply_adds` in dilated convolutions.
+
+    It ran a convolution of rate r as r * r plain ones over every r-th row and column (`space_to_batch`), for
+    which it padded the map's sides to a multiple of r.
+
+    Args:
+        run: computes something with the modules, at stride 1 wherever they dilate.
+        modules: whose convolutions are looked at.
+    """
+    surplus = 0
+
+    def note(layer: nn.Module, _: Any, made: Tensor) -> None:
+        nonlocal surplus
+        assert isinstance(layer, nn.Conv2d)
+        rate = layer.dilation[0]
+        height, width = made.shape[2:]
+        padded = (-(-height // rate) * rate) * (-(-width // rate) * rate)
+        surplus += (padded - height * width) * layer.weight.numel() * len(made)
+
+    layers = [each for module in modules for each in module.modules() if isinstance(each, nn.Conv2d)]
+    hooks = [each.register_forward_hook(note) for each in layers if each.dilation[0] > 1]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()
+    return surplus
+
+
 def peak_memory(backbone: MobileNetV2, side: int, *, slices: int | None = None, value_bytes: int = 2) -> int:
     """Return the bytes that the activations of one picture need at the worst moment.
 
