@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
-DEMOS := linear ssdlite
+DEMOS := linear ssdlite deeplabv3
 .PHONY: demo test test-slow lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -17,12 +17,15 @@ data/demo/demo.json: $(READY) tools/make_demo_data.py
 	$(BIN)/python tools/make_demo_data.py data/demo
 	@touch $@
 
-work_dirs/%_demo/best.pth: data/demo/demo.json
+# metrics.json is written last: a run that was interrupted goes on.
+work_dirs/%_demo/metrics.json: data/demo/demo.json
 	$(BIN)/python tools/train.py configs/demo/$*_demo.py --resume
 
 # What each task's demo predicts.
 linear_pictures := data/demo/classification/test
 ssdlite_pictures := data/demo/coco/val2017
+# The scenes of VOC's list val, which share a folder with those of train there.
+deeplabv3_pictures := data/demo/coco/val2017
 
 define evaluate_and_predict
 	$(BIN)/python tools/test.py work_dirs/$(1)_demo/best.pth --out work_dirs/$(1)_demo/test/metrics.json
@@ -30,12 +33,13 @@ define evaluate_and_predict
 
 endef
 
-demo: $(DEMOS:%=work_dirs/%_demo/best.pth)
+demo: $(DEMOS:%=work_dirs/%_demo/metrics.json)
 	$(foreach name,$(DEMOS),$(call evaluate_and_predict,$(name)))
 	@echo
 	@echo 'Look at  predictions/linear_demo/contact_sheet.png    what the classifier says of the test pictures'
 	@echo '         predictions/ssdlite_demo/contact_sheet.png   what the detector finds in the test scenes'
-	@echo '         work_dirs/linear_demo/test/confusion_matrix.png, work_dirs/ssdlite_demo/test/precision_recall.png'
+	@echo '         predictions/deeplabv3_demo/contact_sheet.png the class of every pixel of the same scenes'
+	@echo '         work_dirs/{linear,deeplabv3}_demo/test/confusion_matrix.png, work_dirs/ssdlite_demo/test/precision_recall.png'
 
 lint: $(READY)
 	$(BIN)/ruff check .

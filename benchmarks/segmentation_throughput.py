@@ -17,26 +17,18 @@ Memory: the peak of a process that predicts and draws one photograph of 2000 x 1
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-WARM_UP = 3
-CONFIG = ROOT / 'configs/deeplabv3_voc.py'
+from measuring import ROOT, WARM_UP, alternate, compare, finish, summarise, time_training
+
+CONFIG = 'configs/deeplabv3_voc.py'
 
 
 def options(arguments: argparse.Namespace) -> list[str]:
-    """What both of our measurements change in the config."""
+    """What all of our measurements change in the config."""
     return [
-        f'train_dataloader.batch_size={arguments.batch_size}',
         f'train_dataloader.num_workers={arguments.workers}',
         f'train_dataloader.dataset.augment.0.size={arguments.crop}',
         'train_dataloader.dataset.split=train',
@@ -47,30 +39,14 @@ def options(arguments: argparse.Namespace) -> list[str]:
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train with Kestrel's runner and time every iteration from the end of one to the end of the next."""
-    from mmengine.hooks import Hook
-
-    import tasks.runner as runner
-
-    ends: list[float] = []
-
-    class Clock(Hook):
-        priority = 'LOWEST'
-
-        def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-            if len(ends) == arguments.iterations + WARM_UP:
-                raise StopIteration
-
-    optional = runner._optional_hooks
-    runner._optional_hooks = lambda config: [*optional(config), Clock()]
-    config = runner.load_config(CONFIG, [*options(arguments), 'train_cfg.max_epochs=1000'])
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            runner.train(config, root=arguments.data_root, work_dir=scratch)
-    except StopIteration:
-        pass
-    return summarise(ends, arguments.batch_size)
+    """Train with Kestrel's runner."""
+    return time_training(
+        CONFIG,
+        options=options(arguments),
+        data_root=arguments.data_root,
+        batch_size=arguments.batch_size,
+        iterations=arguments.iterations,
+    )
 
 
 def measure_theirs(arguments: argparse.Namespace) -> dict[str, float]:
@@ -164,7 +140,7 @@ def measure_evaluation(arguments: argparse.Namespace) -> dict[str, float]:
     import tasks.runner as runner
     from tasks.runtime.loader import build_loader
 
-    config = runner.load_config(CONFIG, options(arguments))
+    config = runner.load_config(ROOT / CONFIG, options(arguments))
     dataset = runner.build_dataset(
         config, 'val_dataloader', root=Path(arguments.data_root), classes=None, seed=0
     )
@@ -198,7 +174,9 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
     import tasks.runner as runner
     from tasks.segmentation.dataset import VOC_CLASSES
 
-    model = runner.build_model(runner.load_config(CONFIG, options(arguments)), classes=VOC_CLASSES).eval()
+    model = runner.build_model(
+        runner.load_config(ROOT / CONFIG, options(arguments)), classes=VOC_CLASSES
+    ).eval()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     photograph = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8)
     begin = time.perf_counter()
@@ -210,15 +188,6 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
         'peak_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         'before_mb': before,
         'predict_s': seconds,
-    }
-
-
-def summarise(ends: list[float], batch_size: int) -> dict[str, float]:
-    """Images per second over all timed iterations and in the median one."""
-    times = [later - earlier for earlier, later in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
-    return {
-        'images_per_s': batch_size * len(times) / sum(times),
-        'median_images_per_s': batch_size / statistics.median(times),
     }
 
 
@@ -239,27 +208,14 @@ def main() -> None:
     parser.add_argument('--iterations', type=int, default=12, help='timed iterations per measurement')
     parser.add_argument('--rounds', type=int, default=2, help='alternations of the two sides')
     parser.add_argument('--amp', choices=('auto', 'off'), default='auto')
-    parser.add_argument('--only', choices=tuple(MEASUREMENTS), help=argparse.SUPPRESS)
+    parser.add_argument('--side', choices=tuple(MEASUREMENTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.only:
-        result = MEASUREMENTS[arguments.only](arguments)
-        print('RESULT ' + json.dumps(result))
-        sys.stdout.flush()
-        os._exit(0)  # loaders' processes need no ceremony here
-
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in MEASUREMENTS}
-    for name in ['theirs', 'ours'] * arguments.rounds + ['evaluation', 'memory']:
-        command = [sys.executable, __file__, *sys.argv[1:], '--only', name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        line = next((each for each in done.stdout.splitlines() if each.startswith('RESULT ')), None)
-        if line is None:
-            sys.exit(done.stdout + done.stderr)
-        results[name].append(json.loads(line.removeprefix('RESULT ')))
-        print(name, {key: round(value, 3) for key, value in results[name][-1].items()}, flush=True)
+    if arguments.side:
+        finish(MEASUREMENTS[arguments.side](arguments))
+    results = alternate(('theirs', 'ours'), arguments.rounds)
     for key in ('images_per_s', 'median_images_per_s'):
-        ours = statistics.median(each[key] for each in results['ours'])
-        theirs = statistics.median(each[key] for each in results['theirs'])
-        print(f'{key}: ours {ours:.2f}, theirs {theirs:.2f}, ratio {ours / theirs:.2f}')
+        compare(results, key)
+    alternate(('evaluation', 'memory'), 1)
 
 
 if __name__ == '__main__':

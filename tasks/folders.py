@@ -1,13 +1,25 @@
-"""What every data set that lies in folders needs: the pictures below one, and a share set aside by name."""
+"""What every data set that lies in folders needs: its root, the pictures below, a share set aside by name."""
 
 import hashlib
 import os
 from pathlib import Path
 
+from tasks.errors import UserError
 from tasks.images import is_image_name
 
 # Left behind by systems and tools, never a class or a picture.
 IGNORED_NAMES = frozenset({'__MACOSX', 'Thumbs.db', 'desktop.ini'})
+
+
+def existing_root(root: Path | str) -> Path:
+    """Return the data root, or raise UserError saying where it was looked for and how to name another."""
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UserError(
+            f'data root {folder} does not exist (looked in {folder.absolute()}). '
+            'Pass --data-root DIR or set KESTREL_DATA.'
+        )
+    return folder
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:

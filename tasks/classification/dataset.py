@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 
 from tasks.dataset import VisionDataset
 from tasks.errors import UserError
-from tasks.folders import IGNORED_NAMES, is_held_out, list_images
+from tasks.folders import IGNORED_NAMES, existing_root, is_held_out, list_images
 from tasks.registry import closest
 
 
@@ -166,12 +166,7 @@ def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def find_split(root: Path, split: str) -> Path:
     """Return the folder that holds the class folders, or raise UserError saying what was looked for."""
-    if not root.is_dir():
-        raise UserError(
-            f'data root {root} does not exist (looked in {root.absolute()}). '
-            'Pass --data-root DIR or set KESTREL_DATA.'
-        )
-    folder = root / split
+    folder = existing_root(root) / split
     if not folder.is_dir():
         inside = sorted(each.name for each in root.iterdir() if each.is_dir())
         raise UserError(f'{folder} does not exist. {root} holds {inside or "no folders"}.')

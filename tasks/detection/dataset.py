@@ -13,6 +13,7 @@ from tasks.detection.annotations import Annotations, Problems
 from tasks.detection.coco import read_coco
 from tasks.detection.voc import read_voc
 from tasks.errors import UserError
+from tasks.folders import existing_root
 from tasks.images import ImageError, read_image
 from tasks.registry import closest
 
@@ -157,7 +158,7 @@ class CocoDetection(DetectionDataset):
         strict: bool = False,
         seed: int = 0,
     ) -> None:
-        base = find_root(root)
+        base = existing_root(root)
         files = [annotations] if isinstance(annotations, str) else list(annotations)
         folders = [images] * len(files) if isinstance(images, str) else list(images)
         if len(files) != len(folders) or not files:
@@ -202,7 +203,7 @@ class VocDetection(DetectionDataset):
         strict: bool = False,
         seed: int = 0,
     ) -> None:
-        base = find_root(root)
+        base = existing_root(root)
         everything = sorted((base / 'Annotations').glob('*.xml'))
         if not everything:
             raise UserError(f'no XML files in {base / "Annotations"}')
@@ -225,17 +226,6 @@ class VocDetection(DetectionDataset):
             classes = read_voc(everything, base / 'JPEGImages', classes=None, problems=unused).class_names
         found = read_voc(chosen, base / 'JPEGImages', classes=classes, problems=problems)
         super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
-
-
-def find_root(root: str) -> Path:
-    """Return the data root, or raise UserError saying where it was looked for."""
-    base = Path(root)
-    if not base.is_dir():
-        raise UserError(
-            f'data root {root} does not exist (looked in {base.absolute()}). '
-            'Pass --data-root DIR or set KESTREL_DATA.'
-        )
-    return base
 
 
 def read_split(file: Path) -> list[str]:

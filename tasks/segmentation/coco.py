@@ -12,7 +12,8 @@ from mmengine.registry import DATASETS
 from heads.deeplabv3 import IGNORE
 from tasks.dataset import PackedStrings
 from tasks.errors import UserError, listing
-from tasks.segmentation.dataset import VOC_CLASSES, SegmentationDataset, existing_root, match_names
+from tasks.folders import existing_root
+from tasks.segmentation.dataset import VOC_CLASSES, SegmentationDataset, match_names
 from tasks.segmentation.masks import MaskCounts
 
 # VOC's names where COCO has another; the rest are spelt alike.

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 
 from tasks.dataset import PackedStrings, VisionDataset
 from tasks.errors import UserError, listing
-from tasks.folders import is_held_out, list_images
+from tasks.folders import existing_root, is_held_out, list_images
 from tasks.segmentation.masks import check_masks, read_mask
 
 VOC_CLASSES = (
@@ -229,17 +229,6 @@ class MaskFolder(MaskFileDataset):
             strict=strict,
             seed=seed,
         )
-
-
-def existing_root(root: str) -> Path:
-    """Return the data root, or raise UserError saying how to name another."""
-    folder = Path(root)
-    if not folder.is_dir():
-        raise UserError(
-            f'data root {folder} does not exist (looked in {folder.absolute()}). '
-            'Pass --data-root DIR or set KESTREL_DATA.'
-        )
-    return folder
 
 
 def is_augmented(split: str) -> bool:
