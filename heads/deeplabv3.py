@@ -183,21 +183,28 @@ class DeepLabV3Head(Head):
         }
 
     def translate(self, layout: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Translate the scopes of TensorFlow's deeplab.
+        """Translate the scopes of TensorFlow's deeplab, and those of transformers, which has no pyramid.
 
-        'image_pooling', 'aspp0' to 'aspp3', 'concat_projection' and 'logits/semantic'.
+        'image_pooling', 'aspp0' to 'aspp3', 'concat_projection' and 'logits/semantic'; or, below
+        'segmentation_head', 'conv_pool', 'conv_aspp', 'conv_projection' and 'classifier'.
         """
-        if layout != 'deeplab':
+        if layout == 'deeplab':
+            places = {f'aspp{branch}': f'branches.{branch}' for branch in range(1 + len(self.rates))}
+            places |= {'image_pooling': 'pool', 'concat_projection': 'project'}
+            classifier, separator, convolution = 'logits/semantic', '/', 'conv'
+        elif layout == 'transformers':
+            places = {'conv_pool': 'pool', 'conv_aspp': 'branches.0', 'conv_projection': 'project'}
+            places = {f'segmentation_head.{theirs}': ours for theirs, ours in places.items()}
+            classifier, separator, convolution = 'segmentation_head.classifier', '.', 'convolution'
+        else:
             return {}
-        places = {'image_pooling': 'pool', 'concat_projection': 'project'}
-        places |= {f'aspp{branch}': f'branches.{branch}' for branch in range(1 + len(self.rates))}
         state = {}
         for name, value in tensors.items():
-            scope, leaf = name.rsplit('/', 1)
-            kind, attribute = leaf.split('.')
+            path, attribute = name.rsplit('.', 1)
+            scope, _, kind = path.rpartition(separator)
             if scope in places:
-                state[f'{places[scope]}.{0 if kind == "conv" else 1}.{attribute}'] = value
-            elif scope == 'logits/semantic':
+                state[f'{places[scope]}.{0 if kind == convolution else 1}.{attribute}'] = value
+            elif scope == classifier:
                 state[f'classifier.{attribute}'] = value
         return state
 

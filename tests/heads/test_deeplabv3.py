@@ -13,7 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from backbones import MobileNetV2
 from backbones.convert import split_weights
-from backbones.pretrained import read_state_dict
+from backbones.pretrained import copy_matching, read_state_dict
 from heads import DeepLabV3Head
 from heads.deeplabv3 import resized_winner
 
@@ -228,3 +228,30 @@ def test_logits_equal_tensorflows(real_data: Path, tensorflow_weights: Path) -> 
             logits = head.enlarge(head(backbone(images)), (257, 257))
         ours = logits.permute(0, 2, 3, 1)[:, ::4, ::4].numpy()
         assert np.abs(ours - answers[f'{name}/logits_every_4th']).max() < 1e-3, name
+
+
+@pytest.mark.parametrize(('output_stride', 'width', 'size'), [(8, 0.5, (65, 97)), (16, 0.35, (129, 96))])
+def test_logits_equal_transformers(output_stride: int, width: float, size: tuple[int, int]) -> None:
+    """Same weights, same logits as MobileNetV2ForSemanticSegmentation, which TensorFlow's were ported to."""
+    transformers = pytest.importorskip('transformers', reason="pip install -e '.[parity]'")
+    config = transformers.MobileNetV2Config(
+        depth_multiplier=width, output_stride=output_stride, num_labels=21
+    )
+    torch.manual_seed(0)
+    theirs = shake(transformers.MobileNetV2ForSemanticSegmentation(config)).eval()
+    for layer in theirs.modules():
+        if isinstance(layer, nn.Conv2d):  # theirs start so small that every pixel gets the same logits
+            nn.init.kaiming_normal_(layer.weight)
+    parts = split_weights(theirs.state_dict(), source='')
+    backbone = MobileNetV2(
+        width=width, output_stride=output_stride, padding='same', taps=('stage7',), norm_eps=1e-3
+    )
+    head = DeepLabV3Head(backbone.channels, backbone.strides, num_classes=21)
+    copy_matching(backbone.eval(), parts.backbone, source='')
+    head.eval().load_state_dict(head.translate(parts.layout, parts.rest))
+    images = torch.rand(2, 3, *size) * 2 - 1
+    with torch.no_grad():
+        expected = theirs(pixel_values=images).logits
+        logits = head(backbone(images))
+    assert float(expected.std(dim=(2, 3)).mean()) > 0.1  # the image matters
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
