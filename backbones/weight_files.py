@@ -170,7 +170,8 @@ def read_h5(path: Path) -> dict[str, Tensor]:
         if parts[-2] == 'vars':  # Keras 3's own format, whose groups note the layer's name
             layer, variable = str(item.parent.attrs.get('name', parts[-3])), parts[-1]
             norm = ('gamma', 'beta', 'moving_mean', 'moving_variance')
-            variable = (norm if len(item.parent) == 4 else ('kernel', 'bias'))[int(variable)]
+            group: Any = item.parent
+            variable = (norm if len(group) == 4 else ('kernel', 'bias'))[int(variable)]
         else:
             layer, variable = parts[-2], parts[-1].split(':')[0]
         # Names of earlier Keras.

@@ -18,6 +18,9 @@ from heads.layers import LenientBatchNorm2d
 IGNORE = 255  # label of pixels that count neither in the loss nor in a score
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
 RATES_STRIDE = 16
+# Numbers a CPU's widest registers hold. Torch's softmax over the last dimension is several times slower with
+# fewer classes than that; then one over planes is faster.
+VECTOR = 16
 
 
 class ConvNormReLU(nn.Sequential):
@@ -157,11 +160,13 @@ class DeepLabV3Head(Head):
         """
         targets = targets.long()
         logits = self.enlarge(outputs, targets.shape[1:])
-        rows = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # (B * H * W, C), no copy
         labels = targets.reshape(-1)
-        losses = F.cross_entropy(
-            rows, labels, weight=self.class_weights, ignore_index=IGNORE, reduction='none'
-        )  # (B * H * W,)
+        options: dict[str, Any] = {'weight': self.class_weights, 'ignore_index': IGNORE, 'reduction': 'none'}
+        if self.num_classes < VECTOR:
+            losses = F.cross_entropy(logits.contiguous(), targets, **options).reshape(-1)  # (B * H * W,)
+        else:
+            rows = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # (B * H * W, C), no copy
+            losses = F.cross_entropy(rows, labels, **options)
         labelled = labels != IGNORE
         if self.class_weights is None:
             weights = labelled.to(losses.dtype)

@@ -6,6 +6,7 @@ uint8 or float images (B, 3, H, W) -> normalise -> backbone -> [maps] -> head.fo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.augment import Augment
 from tasks.errors import UserError
 from tasks.images import read_image
 from tasks.registry import build, check_options, find
+from tasks.runtime.depthwise import fast_depthwise
 from tasks.samples import SampleInfo, Skipped
 from tasks.task import find_task
 
@@ -184,7 +186,8 @@ class VisionModel(BaseModel):
         if mode == 'predict' and self.multi_scale is not None:
             outputs = self.multi_scale(self, images)
         else:
-            outputs = self.head(self.backbone(images))
+            with fast_depthwise(images.device) if mode == 'loss' else nullcontext():
+                outputs = self.head(self.backbone(images))
         if mode == 'tensor':
             return outputs
         # Losses and post-processing are cheap and want the full range of float32.

@@ -1,23 +1,29 @@
-"""Strided depthwise convolutions trained in bfloat16 on a CPU, where oneDNN lacks a kernel.
+"""Gradients of depthwise convolutions on a CPU, where oneDNN computes some of them by slow reference code.
 
-With respect to its input, the gradient of a depthwise convolution of stride 2 takes oneDNN 3.12 ten times as
-long in bfloat16 as in float32. At stride 1 it is fast, and the one is the other with zeros put between rows
-and columns. benchmarks/strided_depthwise.py measures what that saves.
+With oneDNN 3.12 that is the input's gradient at stride 2 in bfloat16, and both gradients of a dilated
+convolution in any precision; they take ten to forty times as long as those of a plain one. Here both are
+computed from plain ones. The numbers are the same, in another order of summation at most.
+benchmarks/depthwise.py measures what that saves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+Pair = tuple[int, int]
 
-class FastStridedDepthwise(TorchFunctionMode):
-    """Inside this context `conv2d` computes that gradient by way of stride 1; nothing else changes.
 
-    It is to be used together with bfloat16 autocast on a CPU.
-    """
+def fast_depthwise(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context for a training step's forward pass on `device`, in which `conv2d` learns faster."""
+    return FastDepthwise() if device.type == 'cpu' else nullcontext()
+
+
+class FastDepthwise(TorchFunctionMode):
+    """Inside this context `conv2d` takes the detour where oneDNN is slow; nothing else changes."""
 
     def __torch_function__(
         self,
@@ -26,27 +32,28 @@ class FastStridedDepthwise(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7:
+        if func is torch.conv2d and not kwargs and len(args) == 7:  # as nn.Conv2d calls it
             images, weight, bias, stride, padding, dilation, groups = args
             is_depthwise = groups > 1 and groups == images.shape[1] == weight.shape[0]
-            # As nn.Conv2d calls it; a padding named by a string stays with torch.
-            strides = isinstance(stride, tuple) and isinstance(padding, tuple) and max(stride) > 1
-            if is_depthwise and strides and bias is None:
-                return StridedDepthwise.apply(images.bfloat16(), weight.bfloat16(), stride, padding, dilation)
+            if is_depthwise and bias is None and isinstance(stride, tuple) and isinstance(padding, tuple):
+                dtype = torch.bfloat16 if torch.is_autocast_enabled('cpu') else images.dtype
+                is_strided = max(stride) > 1 and dilation == (1, 1) and dtype == torch.bfloat16
+                reach = tuple(
+                    rate * (kernel - 1) for rate, kernel in zip(dilation, weight.shape[2:], strict=True)
+                )
+                keeps_size = stride == (1, 1) and reach == tuple(2 * each for each in padding)
+                is_dilated = max(dilation) > 1 and keeps_size
+                if is_strided or is_dilated:
+                    return Depthwise.apply(images.to(dtype), weight.to(dtype), stride, padding, dilation)
         return func(*args, **(kwargs or {}))
 
 
-class StridedDepthwise(torch.autograd.Function):
-    """`conv2d` with one filter a channel, without bias."""
+class Depthwise(torch.autograd.Function):
+    """`conv2d` with one filter a channel: either strided, or dilated and of unchanged size."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        images: Tensor,
-        weight: Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
+        ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
     ) -> Tensor:
         """(B, C, H, W), (C, 1, k, k) -> (B, C, H', W')."""
         ctx.save_for_backward(images, weight)
@@ -57,25 +64,59 @@ class StridedDepthwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         images, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.geometry
-        groups = weight.shape[0]
-
-        def differentiate(gradient: Tensor, stride: Sequence[int], wanted: list[bool]) -> Sequence[Tensor]:
-            return torch.ops.aten.convolution_backward(
-                gradient, images, weight, None, stride, padding, dilation, False, (0, 0), groups, wanted
+        if dilation == (1, 1):
+            for_images, for_weight = strided_gradients(
+                gradient, images, weight, stride, padding, with_images=ctx.needs_input_grad[0]
             )
-
-        for_weight = differentiate(gradient, stride, [False, True, False])[1]
-        for_images = None
-        if ctx.needs_input_grad[0]:
-            # What the same convolution at stride 1 returns, of which every stride-th cell is kept.
-            height, width = (
-                size + 2 * pad - dilate * (kernel - 1)
-                for size, pad, dilate, kernel in zip(
-                    images.shape[2:], padding, dilation, weight.shape[2:], strict=True
-                )
-            )
-            shape = (*gradient.shape[:2], height, width)
-            spread = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
-            spread[:, :, :: stride[0], :: stride[1]] = gradient
-            for_images = differentiate(spread, (1, 1), [True, False, False])[0]
+        else:
+            for_images, for_weight = dilated_gradients(gradient, images, weight, padding, dilation)
         return for_images, for_weight, None, None, None
+
+
+def plain_gradients(
+    gradient: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    padding: Pair,
+    wanted: Sequence[bool],
+    stride: Pair = (1, 1),
+) -> tuple[Tensor, Tensor]:
+    """Gradients of input and weight of an undilated depthwise convolution, by torch."""
+    geometry = (stride, padding, (1, 1), False, (0, 0), weight.shape[0])
+    return torch.ops.aten.convolution_backward(gradient, images, weight, None, *geometry, [*wanted, False])[
+        :2
+    ]
+
+
+def strided_gradients(
+    gradient: Tensor, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, *, with_images: bool
+) -> tuple[Tensor | None, Tensor]:
+    """By way of stride 1, of whose result every stride-th cell is kept: zeros lie between the gradients."""
+    for_weight = plain_gradients(gradient, images, weight, padding, (False, True), stride)[1]
+    if not with_images:
+        return None, for_weight
+    height, width = (
+        size + 2 * pad - (kernel - 1)
+        for size, pad, kernel in zip(images.shape[2:], padding, weight.shape[2:], strict=True)
+    )
+    shape = (*gradient.shape[:2], height, width)
+    spread = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
+    spread[:, :, :: stride[0], :: stride[1]] = gradient
+    return plain_gradients(spread, images, weight, padding, (True, False))[0], for_weight
+
+
+def dilated_gradients(
+    gradient: Tensor, images: Tensor, weight: Tensor, padding: Pair, dilation: Pair
+) -> tuple[Tensor, Tensor]:
+    """By way of plain convolutions over every rate-th row and column, which never see each other."""
+    for_images = torch.empty_like(images)
+    for_weight = torch.zeros_like(weight, dtype=torch.float32)
+    once = (padding[0] // dilation[0], padding[1] // dilation[1])
+    for row in range(min(dilation[0], images.shape[2])):
+        for column in range(min(dilation[1], images.shape[3])):
+            every = (..., slice(row, None, dilation[0]), slice(column, None, dilation[1]))
+            for_images[every], part = plain_gradients(
+                gradient[every], images[every], weight, once, (True, True)
+            )
+            for_weight += part
+    return for_images, for_weight.to(weight.dtype)

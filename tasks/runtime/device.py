@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -10,7 +10,6 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from tasks.errors import UserError
-from tasks.runtime.depthwise import FastStridedDepthwise
 
 
 def pick_device() -> torch.device:
@@ -54,8 +53,7 @@ class AutocastOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         device = next(model.parameters()).device
-        faster = FastStridedDepthwise() if device.type == 'cpu' else nullcontext()
-        with super().optim_context(model), torch.autocast(device.type, dtype=torch.bfloat16), faster:
+        with super().optim_context(model), torch.autocast(device.type, dtype=torch.bfloat16):
             yield
 
 
