@@ -5,7 +5,8 @@ names. `unit` means fractions of the input: (0, 0) is its upper left corner, (1,
 
 Sources: SSD, arXiv 1512.02325, section 2.2; the TensorFlow Object Detection API, whose choices MobileNetV2's
 SSDLite was trained with (`multiple_grid_anchor_generator`, `faster_rcnn_box_coder`, `argmax_matcher`,
-`losses.HardExampleMiner`).
+`losses.HardExampleMiner`). torchvision.ops is imported where it is used: it takes longer to import than a
+checkpoint to load.
 """
 
 import itertools
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_convert, box_iou
 
 # What offsets are multiplied by before the loss, x and y, then width and height (`faster_rcnn_box_coder`).
 CODE_SCALES = (10.0, 10.0, 5.0, 5.0)
@@ -79,6 +79,13 @@ def default_boxes(
     return torch.cat(boxes)
 
 
+def corners_of(boxes: Tensor) -> Tensor:
+    """Turn cxcywh (..., 4) into xyxy (..., 4)."""
+    from torchvision.ops import box_convert
+
+    return box_convert(boxes, 'cxcywh', 'xyxy')
+
+
 def encode(boxes: Tensor, defaults: Tensor) -> Tensor:
     """Express boxes as offsets from default boxes; the inverse of `decode`.
 
@@ -90,6 +97,8 @@ def encode(boxes: Tensor, defaults: Tensor) -> Tensor:
         (..., 4): shift of the centre in widths and heights of the default box, times 10; logarithm of the
         ratio of widths and heights, times 5.
     """
+    from torchvision.ops import box_convert
+
     cxcywh = box_convert(boxes, 'xyxy', 'cxcywh')
     shift = (cxcywh[..., :2] - defaults[..., :2]) / defaults[..., 2:]
     ratio = (cxcywh[..., 2:] / defaults[..., 2:]).log()
@@ -124,6 +133,8 @@ def match(boxes: Tensor, defaults: Tensor, *, threshold: float = 0.5) -> Tensor:
     """
     if len(boxes) == 0:
         return torch.full((len(defaults),), -1, dtype=torch.int64, device=defaults.device)
+    from torchvision.ops import box_iou
+
     overlaps = box_iou(boxes, defaults)  # (M, N)
     best_overlap, best_object = overlaps.max(dim=0)
     matches = torch.where(best_overlap >= threshold, best_object, -1)
@@ -215,6 +226,8 @@ def suppress(
     Returns:
         boxes (K, 4), scores (K,), class indices int64 (K,), best first.
     """
+    from torchvision.ops import batched_nms
+
     num_classes = scores.shape[1]
     flat = scores.flatten()
     eligible = int((flat > score_threshold).sum())

@@ -2,7 +2,6 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops.misc import Conv2dNormActivation
 
 PADDINGS = ('same', 'symmetric')
 
@@ -24,7 +23,7 @@ class LenientBatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
 
-class ConvNorm(Conv2dNormActivation):
+class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm, ReLU6: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s)).
 
     Args:
@@ -50,14 +49,17 @@ class ConvNorm(Conv2dNormActivation):
             raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
         needs_same = padding == 'same' and stride > 1
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=0 if needs_same else kernel_size // 2,
-            groups=groups,
-            norm_layer=lambda width: LenientBatchNorm2d(width, eps=norm_eps, momentum=norm_momentum),
-            activation_layer=nn.ReLU6,
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding=0 if needs_same else kernel_size // 2,
+                groups=groups,
+                bias=False,
+            ),
+            LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
+            nn.ReLU6(inplace=True),
         )
         self.pads = needs_same
         self.kernel_size, self.stride = kernel_size, stride

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
-from torchvision.ops import box_convert, sigmoid_focal_loss
 
 from heads.base import HEADS, ClassRows, Head
 from heads.boxes import (
     box_shapes,
+    corners_of,
     covered,
     decode,
     default_boxes,
@@ -198,6 +198,8 @@ class SSDLiteHead(Head):
 
         box_loss = F.smooth_l1_loss(offsets[positive], codes[positive], reduction='sum')
         if self.class_loss == 'focal':
+            from torchvision.ops import sigmoid_focal_loss
+
             goal = F.one_hot(wanted[~ignored], self.columns).to(logits.dtype)
             class_loss = sigmoid_focal_loss(
                 logits[~ignored], goal, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction='sum'
@@ -234,7 +236,7 @@ class SSDLiteHead(Head):
             Columns, int64 (B, N), 0 for background; codes, float32 (B, N, 4), zero for background; and which
             boxes are neither, bool (B, N), because they lie in a crowd.
         """
-        corners = box_convert(defaults, 'cxcywh', 'xyxy')
+        corners = corners_of(defaults)
         columns = torch.zeros(len(targets), len(defaults), dtype=torch.int64, device=defaults.device)
         codes = defaults.new_zeros(len(targets), len(defaults), 4)
         ignored = torch.zeros_like(columns, dtype=torch.bool)

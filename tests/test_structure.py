@@ -51,6 +51,19 @@ def test_help_answers_without_importing_torch(root: Path, tool: str) -> None:
     assert 'usage' in done.stdout
 
 
+def test_loading_a_model_does_not_wait_for_torchvision(root: Path) -> None:
+    """Its import takes longer than everything else that a checkpoint needs, torch aside."""
+    code = (
+        f'import sys; sys.path.insert(0, {str(root)!r})\n'
+        'from tasks import load_model\n'
+        'import tasks.classification, tasks.detection, tasks.segmentation\n'
+        'heavy = {"torchvision", "torch._dynamo", "matplotlib", "timm", "pycocotools"} & set(sys.modules)\n'
+        'assert not heavy, heavy\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_albumentations_is_the_mit_licensed_one() -> None:
     """Its successor is AGPL and installs the same import name."""
     installed = {dist.metadata['Name'].lower() for dist in importlib.metadata.distributions()}

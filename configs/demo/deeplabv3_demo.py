@@ -23,7 +23,7 @@ train_dataloader = dict(
         type='VOCSegmentation',
         split='train',
         augment=[
-            dict(type='RandomScaleCrop', scale=(0.5, 1.0), size=161, fill=(128, 128, 128)),
+            dict(type='RandomScaleCrop', scale=(0.6, 1.3), size=161, fill=(128, 128, 128)),
             dict(type='HorizontalFlip', p=0.5),
         ],
     ),
@@ -34,16 +34,16 @@ val_dataloader = dict(
     dataset=dict(
         type='VOCSegmentation',
         split='val',
-        augment=[dict(type='ResizePad', size=241, fill=(128, 128, 128))],
+        augment=[dict(type='ResizePad', size=(273, 353), fill=(128, 128, 128))],
     ),
 )
 
-train_cfg = dict(max_epochs=30, val_interval=30)
+train_cfg = dict(max_epochs=32, val_interval=32)
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, begin=0, end=3),
-    dict(type='CosineAnnealingLR', begin=3, end=30, T_max=27, eta_min=1e-5),
+    dict(type='CosineAnnealingLR', begin=3, end=32, T_max=29, eta_min=1e-5),
 ]

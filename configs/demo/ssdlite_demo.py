@@ -2,6 +2,7 @@
 
 Data       python tools/make_demo_data.py (make demo does it)
 Command    python tools/train.py configs/demo/ssdlite_demo.py
+Cost       about two and a half minutes on 2 cores
 Measured   see the table in README.md
 """
 
@@ -24,7 +25,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=2,
     dataset=dict(
         type='CocoDetection',
@@ -48,13 +49,13 @@ val_dataloader = dict(
     ),
 )
 
-train_cfg = dict(max_epochs=30, val_interval=10)
+train_cfg = dict(max_epochs=22, val_interval=22)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.04, begin=0, end=2),
-    dict(type='CosineAnnealingLR', begin=2, end=30, T_max=28, eta_min=1e-5),
+    dict(type='CosineAnnealingLR', begin=2, end=22, T_max=20, eta_min=1e-5),
 ]

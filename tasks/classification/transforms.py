@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
-from torchvision.transforms import v2
 
 from tasks.errors import UserError
 from tasks.registry import check_options, closest
 
-BATCH_TRANSFORMS = {'MixUp': v2.MixUp, 'CutMix': v2.CutMix}
+BATCH_TRANSFORMS = ('MixUp', 'CutMix')  # of torchvision.transforms.v2
 
 
 @TRANSFORMS.register_module()
@@ -67,13 +66,15 @@ class BatchAugment:
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], *, num_classes: int) -> None:
+        from torchvision.transforms import v2  # slow to import, and only wanted in training
+
         built = []
         for entry in transforms:
             name = entry.get('type')
             if name not in BATCH_TRANSFORMS:
                 raise UserError(f'batch_augment: no {name!r}. {closest(str(name), BATCH_TRANSFORMS)}')
             options = {key: value for key, value in entry.items() if key != 'type'}
-            factory = BATCH_TRANSFORMS[name]
+            factory = getattr(v2, name)
             check_options(factory, options, where='batch_augment', name=name)
             built.append(factory(**options, num_classes=num_classes))
         self._choice = v2.RandomChoice(built)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
 from tasks.detection.annotations import Annotations
 
@@ -55,6 +54,8 @@ def judge(boxes: np.ndarray, truth: np.ndarray, difficult: np.ndarray, iou_thres
     verdicts = np.zeros(len(boxes), dtype=np.int64)
     if not len(truth) or not len(boxes):
         return verdicts
+    from torchvision.ops import box_iou
+
     overlaps = box_iou(torch.from_numpy(boxes).float(), torch.from_numpy(truth).float()).numpy()
     taken = np.zeros(len(truth), dtype=bool)
     for row, overlap in enumerate(overlaps):
