@@ -79,8 +79,10 @@ def time_training(
 
     optional = runner._optional_hooks
     runner._optional_hooks = lambda config: [*optional(config), Clock()]
+    # Without validation, which the other side does not do either.
+    endless = ['train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000']
     loaded = runner.load_config(
-        ROOT / config, [*options, f'train_dataloader.batch_size={batch_size}', 'train_cfg.max_epochs=1000']
+        ROOT / config, [*options, f'train_dataloader.batch_size={batch_size}', *endless]
     )
     try:
         with tempfile.TemporaryDirectory() as scratch:

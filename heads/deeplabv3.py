@@ -229,42 +229,63 @@ class DeepLabV3Head(Head):
 
         Scores are enlarged to the network's input and cut to the part the image fills. Where the original
         has another size, they are resized once more, one class at a time: memory never holds a score of
-        every class for every pixel of a large photograph. Only classes that win somewhere at the input's
-        resolution take part in that.
+        every class for every pixel of a large photograph. Classes that cannot win anywhere take no part.
         """
         if input_size is None:
             input_size = (outputs.shape[2] * self.strides[0], outputs.shape[3] * self.strides[0])
         contents = content_sizes or [None] * len(image_sizes)
         answers = []
-        for logits, size, content in zip(outputs, image_sizes, contents, strict=True):
+        for cells, size, content in zip(outputs.split(1), image_sizes, contents, strict=True):
             height, width = content or input_size
-            scores = self.enlarge(logits[None], input_size)[:, :, :height, :width]
-            mask = scores.argmax(dim=1)[0].to(torch.uint8)  # (height, width)
-            if (height, width) != tuple(size):
-                mask = resized_winner(scores, mask.unique().tolist(), size)
-            answers.append({'mask': mask.cpu().numpy()})
+            classes = possible_winners(cells)
+            scores = self.enlarge(cells[:, classes], input_size)[:, :, :height, :width]
+            if (height, width) == tuple(size):
+                winner = scores.argmax(dim=1)[0]
+            else:
+                winner = resized_winner(scores, size)
+            answers.append({'mask': classes.to(torch.uint8)[winner].cpu().numpy()})
         return answers
 
 
-def resized_winner(scores: Tensor, classes: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Return which of `classes` scores highest at every pixel after a bilinear resize.
+def possible_winners(cells: Tensor) -> Tensor:
+    """Return the classes that can score highest somewhere after a bilinear enlargement.
+
+    Between four cells a class is never above its highest of the four scores, nor below its lowest: where
+    another's lowest is above its highest it cannot win. Usually few classes are left.
 
     Args:
-        scores: (1, C, h, w).
-        classes: class indices that take part, at least one.
+        cells: (1, C, h, w).
+
+    Returns:
+        Class indices in ascending order, at least one, int64 (K,).
+    """
+    window = (min(2, cells.shape[2]), min(2, cells.shape[3]))
+    highest = F.max_pool2d(cells, window, stride=1)
+    lowest = -F.max_pool2d(-cells, window, stride=1)
+    bar = lowest.amax(dim=1, keepdim=True)
+    bar = bar - 1e-4 * (1 + bar.abs())  # rounding of the enlargement
+    loses = (highest < bar).all(dim=3).all(dim=2)[0]  # (C,); False where scores are not a number
+    return (~loses).nonzero()[:, 0]
+
+
+def resized_winner(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Return which channel scores highest at every pixel after a bilinear resize.
+
+    Args:
+        scores: (1, K, h, w).
         size: (height, width) to resize to.
 
     Returns:
-        Class indices, uint8 (height, width).
+        Indices of channels, int64 (height, width).
     """
-    winner = torch.full(tuple(size), classes[0], dtype=torch.uint8, device=scores.device)
+    winner = torch.zeros(tuple(size), dtype=torch.int64, device=scores.device)
     best: Tensor | None = None
-    for label in classes if len(classes) > 1 else ():
-        one = scores[:, label : label + 1].contiguous()
+    for channel in range(scores.shape[1] if scores.shape[1] > 1 else 0):
+        one = scores[:, channel : channel + 1].contiguous()
         one = F.interpolate(one, size=tuple(size), mode='bilinear', align_corners=False)[0, 0]
         if best is None:
             best = one
             continue
-        winner.masked_fill_(one > best, label)
+        winner.masked_fill_(one > best, channel)
         best = torch.maximum(best, one, out=best)
     return winner

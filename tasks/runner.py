@@ -89,7 +89,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     except Exception as error:  # a config is code: anything can go wrong in it
         raise UserError(f'cannot read {path}: {type(error).__name__}: {error}') from error
     for key in list(config):
-        if inspect.ismodule(config[key]) or inspect.isroutine(config[key]):
+        if inspect.ismodule(config[key]) or inspect.isroutine(config[key]) or key.startswith('_'):
             config.pop(key)  # what the config imported or defined to compute its values
         elif key not in KEYS:
             raise UserError(f'{path}: unknown key {key!r}. {closest(key, KEYS)}')

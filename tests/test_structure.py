@@ -111,3 +111,12 @@ def test_configs_have_at_most_one_base_and_say_what_they_are(root: Path) -> None
         ]
         assert len(bases) <= 1
         assert all(len(each) == 1 for each in bases)
+
+
+def test_every_config_loads(root: Path) -> None:
+    from tasks.runner import load_config
+
+    files = [file for file in (root / 'configs').rglob('*.py') if '_base_' not in file.parts]
+    assert len(files) > 10
+    for file in files:
+        assert {'backbone', 'head'} <= set(load_config(file).model), file

@@ -15,7 +15,7 @@ from backbones import MobileNetV2
 from backbones.convert import split_weights
 from backbones.pretrained import copy_matching, read_state_dict
 from heads import DeepLabV3Head
-from heads.deeplabv3 import resized_winner
+from heads.deeplabv3 import possible_winners
 
 # (pyramid, output stride) -> parameters with 21 classes, and multiply-adds counted on an independent build:
 # at stride 16 one pass at 513 x 513, at stride 8 six scales (0.5 to 1.75) and their mirror images.
@@ -181,13 +181,35 @@ def test_prediction_is_the_best_class_of_the_enlarged_scores(align_corners: bool
     np.testing.assert_array_equal(second['mask'], whole)
 
 
-def test_a_resize_needs_no_more_than_the_classes_that_win() -> None:
-    scores = torch.stack([torch.full((4, 4), value) for value in (1.0, 3.0, 2.0)])[None]
-    assert resized_winner(scores, [1], (8, 8)).eq(1).all()
-    scores[0, 2, :2] = 5.0
-    mask = resized_winner(scores, [1, 2], (8, 8))
-    assert mask[:3].eq(2).all()
-    assert mask[5:].eq(1).all()
+def test_only_classes_that_can_win_are_enlarged() -> None:
+    cells = torch.stack([torch.full((4, 4), value) for value in (1.0, 3.0, 2.0)])[None]
+    assert possible_winners(cells).tolist() == [1]
+    cells[0, 2, 0, 0] = 2.9  # between two cells class 1 is still 3
+    assert possible_winners(cells).tolist() == [1]
+    cells[0, 1, 0, 0] = 2.8
+    assert possible_winners(cells).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize('align_corners', [True, False])
+@pytest.mark.parametrize('shape', [(5, 7), (1, 6), (1, 1)])
+@pytest.mark.parametrize('spread', [0.1, 1.0, 5.0])
+def test_leaving_out_losers_changes_no_pixel(
+    shape: tuple[int, int], align_corners: bool, spread: float
+) -> None:
+    torch.manual_seed(0)
+    head = DeepLabV3Head((4,), (16,), num_classes=9, align_corners=align_corners)
+    logits = torch.randn(1, 9, *shape) + spread * torch.randn(1, 9, 1, 1)
+    size = (16 * shape[0], 16 * shape[1])
+    expected = F.interpolate(logits, size, mode='bilinear', align_corners=align_corners)[0].argmax(0)
+    mask = head.predict(logits, [size])[0]['mask']
+    np.testing.assert_array_equal(mask, expected.numpy())
+    if spread == 5.0:
+        assert len(possible_winners(logits)) < 9
+
+
+def test_scores_that_are_no_numbers_still_give_a_mask() -> None:
+    head = DeepLabV3Head((4,), (16,), num_classes=3)
+    assert head.predict(torch.full((1, 3, 2, 2), torch.nan), [(32, 32)])[0]['mask'].shape == (32, 32)
 
 
 @pytest.mark.parametrize(
