@@ -13,8 +13,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-data/demo/demo.json: $(READY) tools/make_demo_data.py
+# Other data makes the demo's models void.
+data/demo/demo.json: tools/make_demo_data.py | $(READY)
 	$(BIN)/python tools/make_demo_data.py data/demo
+	rm -rf $(DEMOS:%=work_dirs/%_demo)
 	@touch $@
 
 # metrics.json is written last: a run that was interrupted goes on.

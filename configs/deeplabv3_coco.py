@@ -5,7 +5,7 @@ Paper      arXiv 1801.04381, section 6.3 ("pretrained on COCO"); images and kind
 Data       data/coco in the official layout: train2017/, val2017/, annotations/instances_{train,val}2017.json
 Command    torchrun --nproc_per_node=2 tools/train.py configs/deeplabv3_coco.py --launcher pytorch
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
-           then VOC: tools/train.py configs/deeplabv3_voc.py --cfg-options
+           then VOC, started the same way: configs/deeplabv3_voc.py with --cfg-options
            load_from=work_dirs/deeplabv3_coco/best.pth optim_wrapper.optimizer.lr=1e-4
 Recipe     that of deeplabv3_voc.py over 6 epochs; the authors give none for this stage
 Cost       not run by us

@@ -4,7 +4,8 @@ Paper      MobileNetV2, arXiv 1801.04381; the recipe is that of the TensorFlow O
            `ssdlite_mobilenet_v2_coco` pipeline
 Data       https://cocodataset.org: data/coco/{train2017,val2017}/, data/coco/annotations/instances_*.json
 Command    python tools/train.py configs/ssdlite_coco.py
-           several GPUs: torchrun --nproc_per_node=8 tools/train.py configs/ssdlite_coco.py --launcher pytorch
+           several GPUs: torchrun --nproc_per_node=4 tools/train.py configs/ssdlite_coco.py --launcher pytorch
+           --cfg-options train_dataloader.batch_size=6   (batch 24 in all, which the learning rate is for)
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
 Recipe     ImageNet weights; RMSProp 0.004, momentum 0.9, decay 0.9, epsilon 1.0; weight decay 4e-5; batch 24;
            41 epochs are TensorFlow's 200,000 steps. Its rate hardly falls (0.95 after 800,000 steps); here it

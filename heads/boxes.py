@@ -235,9 +235,12 @@ def suppress(
     while True:
         best, order = flat.topk(count)
         labels = order % num_classes
-        # In double precision: classes are told apart by moving their boxes far from each other.
-        candidates = boxes[order // num_classes].double()
-        kept = batched_nms(candidates, best.double(), labels, iou_threshold)
+        # In double precision: classes are told apart by moving their boxes far from each other. Apple's
+        # GPUs have none.
+        place = 'cpu' if boxes.device.type == 'mps' else boxes.device
+        candidates = boxes[order // num_classes].to(place).double()
+        kept = batched_nms(candidates, best.to(place).double(), labels.to(place), iou_threshold)
+        kept = kept.to(boxes.device)
         if per_class < limit:
             kept = kept[_rank_in_class(labels[kept]) < per_class]
         if len(kept) >= limit or count == eligible:

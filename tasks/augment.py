@@ -84,6 +84,27 @@ class Augment:
                 size = content_size(*(size or (height, width)))
         return size
 
+    def check_maps_back(self) -> None:
+        """Raise UserError unless what is found in the transformed image can be brought back to the original.
+
+        That needs the whole image, stretched over the result or, by one transform that says so with
+        `content_size`, in its upper left corner.
+        """
+        import albumentations
+
+        moved = False
+        for transform in self._compose.transforms:
+            if isinstance(transform, albumentations.ImageOnlyTransform) and not hasattr(transform, 'crop'):
+                continue  # colours
+            stretches = isinstance(transform, albumentations.Resize) or getattr(transform, 'stretches', False)
+            if moved or not (stretches or hasattr(transform, 'content_size')):
+                raise UserError(
+                    f'evaluation and prediction cannot use {type(transform).__name__} here: boxes and masks '
+                    'have to be brought back to the picture. Beside colours take one of Resize (stretches) '
+                    'and ResizePad (keeps the shape; enlarge=True for small pictures too)'
+                )
+            moved = True
+
 
 def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:
     """Build one transform from its config entry. `transforms` inside it are built as well (OneOf, ...)."""

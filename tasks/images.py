@@ -1,6 +1,7 @@
 """Reading a picture from disk: any usual format in, RGB uint8 out, or an error that names the file."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,17 @@ class ImageError(UserError):
 
     def __reduce__(self) -> tuple:  # crosses from a loader's worker to the main process
         return (type(self), (self.path, self.reason))
+
+
+def check_size(path: Path | str, image: np.ndarray, size: Sequence[int]) -> None:
+    """Raise ImageError unless a picture (H, W, 3) has the (height, width) that its annotations say."""
+    height, width = (int(each) for each in size)
+    if image.shape[:2] != (height, width):
+        raise ImageError(
+            path,
+            f'is {image.shape[1]}x{image.shape[0]} pixels, {width}x{height} by its annotations: '
+            'they belong to another version of the picture',
+        )
 
 
 def is_image_name(path: Path | str) -> bool:

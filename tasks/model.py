@@ -150,6 +150,8 @@ class VisionModel(BaseModel):
         self.batch_augment: Any = None
         self.multi_scale: Any = None  # `Task.multi_scale`, to score several scales instead of one
         self._transforms: Augment | None = None
+        if self.task.maps_back and self.preprocess:
+            self.transforms.check_maps_back()
         self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
@@ -207,8 +209,12 @@ class VisionModel(BaseModel):
         ]
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add up the losses; stop at a loss that is not finite, before it reaches the weights."""
-        total, log = super().parse_losses(losses)
+        """Add up what begins with 'loss_'; stop at a loss that is not finite, before it reaches the weights.
+
+        mmengine's own adds up whatever has 'loss' in its name.
+        """
+        total = torch.stack([value for name, value in losses.items() if name.startswith('loss_')]).sum()
+        log = {'loss': total, **losses}
         if not torch.isfinite(total):
             parts = ', '.join(f'{name} {float(value.detach()):g}' for name, value in log.items())
             raise NonFiniteLossError(parts)
@@ -230,7 +236,7 @@ class VisionModel(BaseModel):
         """
         if isinstance(inputs, (str, Path)) and not Path(inputs).is_dir():
             return next(self.predict_each([inputs]))
-        if isinstance(inputs, np.ndarray):
+        if isinstance(inputs, np.ndarray) or not isinstance(inputs, (str, Path, Sequence)):
             return next(self.predict_each([inputs]))
         if isinstance(inputs, (str, Path)):
             from tasks.prediction import find_images
@@ -305,6 +311,11 @@ def to_image(picture: str | Path | np.ndarray) -> np.ndarray:
     """Read a user's own picture, turned as its EXIF says, or check an array."""
     if isinstance(picture, (str, Path)):
         return read_image(picture, honour_exif=True)
+    if not isinstance(picture, np.ndarray):
+        raise UserError(
+            f'a picture must be a path or an RGB uint8 array, got {type(picture).__name__} (of a PIL image: '
+            "np.asarray(image.convert('RGB')))"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise UserError(
             f'a picture must be RGB uint8 (height, width, 3), got {picture.dtype} {picture.shape}'

@@ -124,7 +124,7 @@ def predict_files(
 
 def output_names(paths: Sequence[str]) -> list[Path]:
     """Return a relative .png or .jpg name for each input, distinct, keeping folders that tell them apart."""
-    parents = [str(Path(path).absolute().parent) for path in paths]
+    parents = [os.path.dirname(os.path.abspath(path)) for path in paths]  # without '..'
     try:
         base = os.path.commonpath(parents)
     except ValueError:  # on two drives
@@ -132,7 +132,7 @@ def output_names(paths: Sequence[str]) -> list[Path]:
     names: list[Path] = []
     taken: set[Path] = set()
     for path in paths:
-        relative = Path(path).absolute().relative_to(base) if base else Path(Path(path).name)
+        relative = Path(os.path.abspath(path)).relative_to(base) if base else Path(Path(path).name)
         suffix = '.png' if relative.suffix.lower() != '.jpg' else '.jpg'
         name = relative.with_suffix(suffix)
         if name in taken:  # a.png beside a.bmp

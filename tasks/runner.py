@@ -118,9 +118,23 @@ def check_numbers(config: Config) -> None:
         'save_every_iters': (config.get('save_every_iters', 0), 0),
         **{f'train_cfg.{key}': (value, 1) for key, value in config.train_cfg.items()},
     }
+    check_whole(numbers)
     for stage in ('train_dataloader', 'val_dataloader'):
-        numbers[f'{stage}.batch_size'] = (config[stage].get('batch_size', 32), 1)
-        numbers[f'{stage}.num_workers'] = (config[stage].get('num_workers', 2), 0)
+        check_loader(config, stage)
+
+
+def check_loader(config: Config, stage: str) -> None:
+    """Raise UserError for a number of a loader that is out of its range."""
+    loader = config.get(stage) or {}
+    sizes = {
+        'batch_size': (loader.get('batch_size', 32), 1),
+        'num_workers': (loader.get('num_workers', 2), 0),
+    }
+    check_whole({f'{stage}.{key}': value for key, value in sizes.items()})
+
+
+def check_whole(numbers: Mapping[str, tuple[Any, int]]) -> None:
+    """Raise UserError unless each value, by name, is a whole number that reaches its minimum."""
     for name, (value, least) in numbers.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f'{name} must be a whole number of at least {least}, got {value!r}')
@@ -298,6 +312,9 @@ def train(
             # While gradients accumulate the schedule steps first, as it should: it counts iterations.
             warnings.filterwarnings('ignore', r'Detected call of `scheduler\.step\(\)` before')
             runner.train()
+        validation: Any = runner.val_loop
+        if not validation.evaluator.metrics[0].report and not (folder / 'metrics.json').exists():
+            validation.run()  # an earlier run stopped after its last epoch, before it wrote its report
         return _write_report(runner, folder)
     finally:
         runner.close()
@@ -336,6 +353,7 @@ def evaluate(
         kept = ('model', 'data_root', 'val_dataloader', 'test_dataloader', 'evaluator')
         config = Config({key: content['config'][key] for key in kept if key in content['config']})
     stage = evaluation_stage(config)
+    check_loader(config, stage)
     classes = None if content is None else content['classes']
     dataset = build_dataset(config, stage, root=data_root(config, root), classes=classes, seed=0)
     if content is not None:
@@ -427,8 +445,8 @@ def _loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> An
     options = config[stage]
     return build_loader(
         dataset,
-        batch_size=int(options.get('batch_size', 32)),
-        num_workers=int(options.get('num_workers', 2)),
+        batch_size=options.get('batch_size', 32),
+        num_workers=options.get('num_workers', 2),
         training=stage == 'train_dataloader',
         seed=seed,
     )

@@ -27,6 +27,7 @@ class Task:
             and `num_classes=`; None where the task has none.
         multi_scale: (model, normalised images) -> outputs for `Head.predict`, averaged over several scales of
             the images; None where the task has none.
+        maps_back: answers are places in the picture, so what prepares it must be undone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Task:
     metric: dict[str, Any]
     batch_augment: Callable[..., Callable[..., Any]] | None = field(default=None)
     multi_scale: Callable[[Any, Any], Any] | None = field(default=None)
+    maps_back: bool = False
 
 
 def find_task(name: str) -> Task:

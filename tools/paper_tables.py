@@ -112,22 +112,24 @@ def table_3() -> Table:
     rows = []
     for side, (channels, kilobytes) in TABLE_3.items():
         mine = widest[side]
-        verdict = (
-            'equal, memory rounded'
-            if mine == channels
-            else 'differs: the paper puts the next stage here, whose output is half as large already'
-        )
+        counted = 2 * mine * side * side / 1000
+        if mine != channels:
+            verdict = 'differs: the paper puts the next stage here, whose output is half as large already'
+        elif round(counted) == kilobytes:
+            verdict = 'equal'
+        else:
+            verdict = 'channels equal; the paper rounds its kilobytes to round numbers'
         rows.append(
             Row(
                 f'{side}x{side}',
                 'channels / kB',
                 f'{channels} / {kilobytes}',
-                f'{mine} / {2 * mine * side * side / 1000:.1f}',
+                f'{mine} / {counted:.1f}',
                 verdict,
             )
         )
     most = max(2 * count * side * side for side, count in widest.items())
-    rows.append(Row('largest', 'kB', '400', f'{most / 1000:.1f}', 'equal, memory rounded'))
+    rows.append(Row('largest', 'kB', '400', f'{most / 1000:.1f}', 'differs: rounded in the paper'))
     for slices, name in ((None, 'every convolution by itself'), (1, 'a bottleneck is one operator')):
         peak = peak_memory(backbone, 224, slices=slices)
         rows.append(Row('inputs and outputs at once', name, '-', f'{peak / 1e6:.2f} MB', 'not printed'))

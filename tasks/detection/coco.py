@@ -1,12 +1,12 @@
 """Reading COCO's annotation files: https://cocodataset.org/#format-data, object detection."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.coco_file import read_coco_file
 from tasks.detection.annotations import Annotations, ImageRecord, Problems, build_annotations
 from tasks.errors import UserError
 from tasks.registry import closest
@@ -38,7 +38,7 @@ def read_coco(
     known: dict[int, str] | None = None
     parts: list[dict[str, np.ndarray]] = []
     for file, folder in zip(files, image_folders, strict=True):
-        content = read_json(file)
+        content = read_coco_file(file)
         found = _categories(content, file)
         if known is not None and found != known:
             raise UserError(f'{file} has other categories than {files[0]}: {found} and {known}')
@@ -73,37 +73,6 @@ def read_coco(
     )
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read an annotation file without the outlines of its objects, which detection does not need."""
-
-    def without_outline(entry: dict[str, Any]) -> dict[str, Any]:
-        # Dropped while parsing: all outlines of COCO together take gigabytes as Python lists.
-        entry.pop('segmentation', None)
-        return entry
-
-    try:
-        with file.open(encoding='utf-8') as opened:
-            content = json.load(opened, object_hook=without_outline)
-    except FileNotFoundError:
-        beside = sorted(each.name for each in file.parent.glob('*.json')) if file.parent.is_dir() else []
-        hint = closest(file.name, beside) if beside else f'{file.parent} holds no .json file.'
-        raise UserError(f'there is no annotation file {file}. {hint}') from None
-    except OSError as error:
-        raise UserError(f'{file} cannot be read: {error}') from error
-    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
-        raise UserError(f'{file} is no valid JSON, or truncated: {error}') from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f'{file}: expected an object with images, annotations and categories, '
-            f'got a {type(content).__name__}'
-            + (' (is it a result file?)' if isinstance(content, list) else '')
-        )
-    for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content.get(key), list):
-            raise UserError(f'{file}: no list {key!r}; found {", ".join(content) or "nothing"}')
-    return content
-
-
 def _categories(content: dict[str, Any], file: Path) -> dict[int, str]:
     """Return names by identifier, in the order of the identifiers."""
     entries = content['categories']
@@ -127,6 +96,8 @@ def _images(content: dict[str, Any], file: Path, folder: Path) -> list[ImageReco
             size = (int(entry['height']), int(entry['width']))
             if min(size) < 1:
                 raise ValueError('height and width must be at least 1')
+            if not -(2**63) <= int(entry['id']) < 2**63:
+                raise ValueError('id does not fit 64 bits')
             records.append(ImageRecord(int(entry['id']), str(folder / entry['file_name']), size))
         return records
     except (KeyError, TypeError, ValueError) as error:
@@ -147,35 +118,28 @@ def _objects(
     entries = content['annotations']
     entry: Any = None
     rows: list[tuple[int, int, int, int, float]] = []
-    boxes: list[list[float]] = []
+    boxes: list[tuple[float, float, float, float]] = []
     strangers: list[str] = []
     unknown: list[str] = []
     try:
         for entry in entries:
-            owner = place.get(entry['image_id'])
+            # Some tools write numbers as strings.
+            identifier, category = int(entry['id']), int(entry['category_id'])
+            owner = place.get(int(entry['image_id']))
             if owner is None:
-                strangers.append(f'{file} object {entry["id"]} of image {entry["image_id"]}')
+                strangers.append(f'{file} object {identifier} of image {entry["image_id"]}')
                 continue
-            if entry['category_id'] not in categories:
-                unknown.append(f'{file} object {entry["id"]} of category {entry["category_id"]}')
+            if category not in categories:
+                unknown.append(f'{file} object {identifier} of category {category}')
                 continue
-            box = entry['bbox']
-            if len(box) != 4:
-                raise ValueError(f'bbox must be [x, y, width, height], got {box}')
-            boxes.append(box)
+            x, y, width, height = map(float, entry['bbox'])
+            boxes.append((x, y, width, height))
             area = entry.get('area')
-            rows.append(
-                (
-                    owner,
-                    entry['category_id'],
-                    entry.get('iscrowd', 0),
-                    entry['id'],
-                    box[2] * box[3] if area is None else area,
-                )
-            )
+            crowd = int(entry.get('iscrowd') or 0)
+            rows.append((owner, category, crowd, identifier, width * height if area is None else float(area)))
         table = np.array(rows, dtype=np.float64).reshape(-1, 5)  # exact for identifiers below 2**53
         xywh = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{file}: each annotation needs 'id', 'image_id', 'category_id' and "
             f"'bbox' = [x, y, width, height] ({error!r}), got {entry}"
@@ -200,6 +164,8 @@ def _choose(
         return list(known), list(known.values())
     identifier_of = {name: identifier for identifier, name in known.items()}
     for name in categories:
+        if list(categories).count(name) > 1:
+            raise UserError(f'categories names {name!r} more than once')
         if name not in identifier_of:
             raise UserError(f'{file} has no category {name!r}. {closest(name, identifier_of)}')
     return [identifier_of[name] for name in categories], list(categories)

@@ -14,7 +14,7 @@ from tasks.detection.coco import read_coco
 from tasks.detection.voc import read_voc
 from tasks.errors import UserError
 from tasks.folders import existing_root
-from tasks.images import ImageError, read_image
+from tasks.images import check_size, read_image
 from tasks.registry import closest
 
 
@@ -77,13 +77,7 @@ class DetectionDataset(VisionDataset):
 
     def read(self, index: int) -> np.ndarray:
         image = read_image(self.paths[index])
-        height, width = (int(each) for each in self.annotations.sizes[index])
-        if image.shape[:2] != (height, width):
-            raise ImageError(
-                self.paths[index],
-                f'is {image.shape[1]}x{image.shape[0]} pixels, {width}x{height} by its annotations: '
-                'its boxes belong to another version of the picture',
-            )
+        check_size(self.paths[index], image, self.annotations.sizes[index])
         return image
 
     def target(self, index: int) -> dict[str, Any]:

@@ -260,7 +260,6 @@ def score(
             'AP50': float(curves[0].mean()) if known else None,
             'AP75': float(curves[5].mean()) if known else None,
         }
-    answered = {result['category_id'] for result in results}
     report = {
         'images': len(images),
         'objects': int(counts.sum()),
@@ -270,7 +269,7 @@ def score(
         'never_found': [
             name
             for index, name in enumerate(annotations.class_names)
-            if counts[index] and annotations.category_ids[index] not in answered
+            if counts[index] and not per_class[name]['AP50']
         ],
         'class_names': list(annotations.class_names),
     }

@@ -161,6 +161,7 @@ class ResizeTensorFlow(DualTransform):
     """
 
     _targets = (Targets.IMAGE, Targets.BBOXES)
+    stretches = True  # the whole image over the whole result; see `Augment.check_maps_back`
 
     def __init__(self, height: int, width: int) -> None:
         if min(height, width) < 1:

@@ -42,7 +42,8 @@ class FastDepthwise(TorchFunctionMode):
                     rate * (kernel - 1) for rate, kernel in zip(dilation, weight.shape[2:], strict=True)
                 )
                 keeps_size = stride == (1, 1) and reach == tuple(2 * each for each in padding)
-                is_dilated = max(dilation) > 1 and keeps_size
+                in_step = all(pad % rate == 0 for pad, rate in zip(padding, dilation, strict=True))
+                is_dilated = max(dilation) > 1 and keeps_size and in_step
                 if is_strided or is_dilated:
                     return Depthwise.apply(images.to(dtype), weight.to(dtype), stride, padding, dilation)
         return func(*args, **(kwargs or {}))

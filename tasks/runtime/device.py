@@ -15,7 +15,8 @@ from tasks.errors import UserError
 def pick_device() -> torch.device:
     """Return this process's device: its own GPU where there is one, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+        # A launcher without LOCAL_RANK (MPI) has chosen this process's GPU when it joined its group.
+        return torch.device('cuda', int(os.environ.get('LOCAL_RANK', torch.cuda.current_device())))
     if torch.backends.mps.is_available():
         return torch.device('mps')
     return torch.device('cpu')
@@ -73,7 +74,12 @@ def start_process_group(launcher: str) -> None:
     if torch.cuda.is_available():
         from mmengine.dist import init_dist
 
-        init_dist(launcher, backend='nccl')
+        try:
+            init_dist(launcher, backend='nccl')
+        except KeyError as error:  # the variables that srun or mpirun sets
+            raise UserError(
+                f'--launcher {launcher}: {error} is not set; was this started by {launcher}?'
+            ) from error
     elif launcher == 'pytorch':
         torch.distributed.init_process_group('gloo')
     else:

@@ -40,7 +40,11 @@ class SaveHook(Hook):
         loop.validated_iter = loop.iter
         self.metrics = {key: float(value) for key, value in (metrics or {}).items()}
         primary = runner.val_loop.evaluator.metrics[0].primary
-        score = self.metrics[primary]
+        score = self.metrics.get(primary)
+        if score is None:  # nothing to score, for example images without a single object
+            runner.logger.warning(f'this validation has no {primary}: {BEST} is simply the newest')
+            self.write(runner, BEST, training=False)
+            return
         if self.best is None or score > self.best:
             self.best = score
             runner.logger.info(f'best {primary} so far: {score:.4f}')

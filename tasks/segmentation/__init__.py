@@ -1,15 +1,17 @@
 """Segmentation: a label for every pixel."""
 
+from tasks import resize
 from tasks.segmentation import coco, dataset, metric, transforms
 from tasks.segmentation.multi_scale import multi_scale_scores
 from tasks.segmentation.result import SegmentationResult
 from tasks.task import Task
 
-__all__ = ['TASK', 'SegmentationResult', 'coco', 'dataset', 'metric', 'transforms']
+__all__ = ['TASK', 'SegmentationResult', 'coco', 'dataset', 'metric', 'resize', 'transforms']
 
 TASK = Task(
     name='segmentation',
     result=SegmentationResult,
     metric={'type': 'SegmentationMetric'},
     multi_scale=multi_scale_scores,
+    maps_back=True,
 )

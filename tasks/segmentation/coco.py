@@ -10,9 +10,11 @@ import numpy as np
 from mmengine.registry import DATASETS
 
 from heads.deeplabv3 import IGNORE
+from tasks.coco_file import read_coco_file
 from tasks.dataset import PackedStrings
 from tasks.errors import UserError, listing
 from tasks.folders import existing_root
+from tasks.images import check_size
 from tasks.segmentation.dataset import VOC_CLASSES, SegmentationDataset, match_names
 from tasks.segmentation.masks import MaskCounts
 
@@ -65,16 +67,29 @@ class CocoAsVOC(SegmentationDataset):
         folder, path = base / split, base / 'annotations' / f'instances_{split}.json'
         if not folder.is_dir():
             raise UserError(f'{folder} does not exist; expected the layout of COCO')
-        content = read_instances(path)
+        content = read_coco_file(path, outlines=True)
         label_of = voc_labels(content['categories'], source=path)
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         areas: dict[int, float] = defaultdict(float)
-        for each in content['annotations']:
-            if (label := label_of.get(each['category_id'])) is not None:
-                objects[each['image_id']].append(
-                    {'label': label, 'crowd': bool(each['iscrowd']), 'outline': each['segmentation']}
-                )
-                areas[each['image_id']] += 0 if each['iscrowd'] else each['area']
+        self._without_outline = 0
+        each: Any = None
+        try:
+            for each in content['annotations']:
+                if (label := label_of.get(int(each['category_id']))) is None:
+                    continue
+                if not (outline := each['segmentation']):
+                    self._without_outline += 1
+                    continue
+                crowd, owner = bool(each.get('iscrowd')), int(each['image_id'])
+                objects[owner].append({'label': label, 'crowd': crowd, 'outline': outline})
+                if not crowd:
+                    area = each.get('area')
+                    areas[owner] += float(np.prod(each['bbox'][2:]) if area is None else area)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: each annotation needs 'image_id', 'category_id', 'bbox' and 'segmentation' "
+                f'({error!r}), got {str(each)[:200]}'
+            ) from error
         kept = [image for image in content['images'] if areas[image['id']] >= min_area]
         kept.sort(key=lambda image: image['id'])
         if not kept:
@@ -102,6 +117,11 @@ class CocoAsVOC(SegmentationDataset):
             seed=seed,
         )
 
+    def read(self, index: int) -> np.ndarray:
+        image = super().read(index)
+        check_size(self.paths[index], image, json.loads(self._objects[index])['size'])
+        return image
+
     def read_mask(self, index: int) -> np.ndarray:
         content = json.loads(self._objects[index])
         return draw_mask(content['objects'], *content['size'])
@@ -119,21 +139,8 @@ class CocoAsVOC(SegmentationDataset):
         return (
             f"{len(self):,} images of COCO with masks of VOC's {len(self.classes)} classes; "
             f'{self._left_out:,} with too little of them left out'
+            + (f'; {self._without_outline} objects without an outline' if self._without_outline else '')
         )
-
-
-def read_instances(path: Path) -> dict[str, Any]:
-    """Read an annotation file; UserError when it is missing or is not COCO's."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UserError(f'cannot read {path}: {error}') from error
-    except ValueError as error:
-        raise UserError(f'{path} is no JSON: {error}') from error
-    needed = ('images', 'annotations', 'categories')
-    if not isinstance(content, dict) or any(key not in content for key in needed):
-        raise UserError(f'{path} is no annotation file of COCO: expected {", ".join(needed)}')
-    return content
 
 
 def voc_labels(categories: Sequence[Mapping[str, Any]], *, source: Path) -> dict[int, int]:

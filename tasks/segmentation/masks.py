@@ -43,7 +43,7 @@ def read_mask(path: Path | str) -> np.ndarray:
         raise
     except FileNotFoundError as error:
         raise ImageError(path, 'no such file') from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise ImageError(path, f'not a readable mask ({error})') from error
     if values.dtype != np.uint8 and values.max(initial=0) > IGNORE:
         raise ImageError(path, f'a 16-bit mask with values up to {values.max()}; class indices end at 254')
@@ -162,7 +162,7 @@ def _examine(image: str, mask: str) -> np.ndarray | str:
     try:
         with Image.open(image) as picture:
             width, height = picture.size
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         height, width = values.shape  # the loader names unreadable images, and knows formats Pillow does not
     if values.shape != (height, width):
         return (

@@ -1,4 +1,4 @@
-"""Transforms of segmentation: random scale and crop of image and mask together, and fitting into a box."""
+"""Transforms of segmentation: random scale and crop of image and mask together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from heads.deeplabv3 import IGNORE
-
-IMAGENET_MEAN = (124, 116, 104)  # mean pixel of ImageNet, RGB in 0..255: zero after normalisation
-
-
-def as_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return (height, width) of a size given as that or as one side; ValueError unless both are above 0."""
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f'size must be above 0, got {size}')
-    return height, width
+from tasks.resize import IMAGENET_MEAN, as_size
 
 
 @TRANSFORMS.register_module()
@@ -85,45 +76,3 @@ class RandomScaleCrop(albumentations.DualTransform):
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ('scale', 'size', 'fill', 'fill_mask')
-
-
-@TRANSFORMS.register_module()
-class ResizePad(albumentations.ImageOnlyTransform):
-    """Shrink an image that is larger than a box, keeping its shape, and fill the box to the right and below.
-
-    The evaluation of DeepLab, where 513 holds every VOC image unscaled. A large photograph costs no more than
-    a small one; its mask is brought back to its own size by the head.
-
-    Args:
-        size: (height, width) of the box, or its side, in pixels.
-        fill: RGB of the rest of the box.
-    """
-
-    fill: Any  # the base class declares it as a number
-
-    def __init__(self, size: int | Sequence[int] = 513, fill: Sequence[int] = IMAGENET_MEAN) -> None:
-        super().__init__(p=1.0)
-        self.size = as_size(size)
-        self.fill = tuple(fill)
-
-    def content_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that an image of this size has inside the box, in pixels."""
-        scale = min(1.0, self.size[0] / height, self.size[1] / width)
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        height, width = self.content_size(*img.shape[:2])
-        if (height, width) != img.shape[:2]:
-            img = cv2.resize(img, (width, height), interpolation=cv2.INTER_AREA)
-        return cv2.copyMakeBorder(
-            img,
-            0,
-            self.size[0] - height,
-            0,
-            self.size[1] - width,
-            cv2.BORDER_CONSTANT,
-            value=tuple(float(each) for each in self.fill),
-        )
-
-    def get_transform_init_args_names(self) -> tuple[str, ...]:
-        return ('size', 'fill')

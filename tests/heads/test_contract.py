@@ -20,8 +20,13 @@ TARGETS = {
         {
             'boxes_unit': torch.tensor([[0.1, 0.2, 0.6, 0.7], [0.3, 0.3, 0.5, 0.9]]),
             'labels': torch.tensor([0, classes - 1]),
+            'crowd': torch.tensor([False, False]),
         },
-        {'boxes_unit': torch.zeros(0, 4), 'labels': torch.zeros(0, dtype=torch.int64)},
+        {
+            'boxes_unit': torch.zeros(0, 4),
+            'labels': torch.zeros(0, dtype=torch.int64),
+            'crowd': torch.zeros(0, dtype=torch.bool),
+        },
     ],
     'segmentation': lambda classes: torch.randint(0, classes, (2, 33, 33), dtype=torch.uint8),
 }

@@ -242,7 +242,9 @@ def test_bad_objects_are_dropped_counted_and_named_and_fatal_when_strict(
         (lambda content: content['images'].append(content['images'][0]), 'image id 5 occurs twice'),
         (lambda content: content['images'][0].pop('width'), "each image needs 'id', 'file_name'"),
         (lambda content: content['annotations'][0].pop('bbox'), "each annotation needs 'id'"),
-        (first_object('bbox', [1, 2, 3]), r'bbox must be \[x, y, width, height\]'),
+        (first_object('bbox', [1, 2, 3]), r"'bbox' = \[x, y, width, height\].*got \{'id': 100"),
+        (first_object('id', 'abc'), r"got \{'id': 'abc'"),
+        (lambda content: content['images'][0].update(id=2**70), 'does not fit 64 bits'),
         (lambda content: content['categories'].append({'id': 9, 'name': 'red'}), 'occurs twice'),
         (
             lambda content: content.update(annotations=[]),
@@ -390,3 +392,42 @@ def test_objects_of_one_image_stay_together(coco_folder: Path) -> None:
     for image in range(len(before)):
         ids = [set(each.object_ids[each.objects(image)].tolist()) for each in (before, after)]
         assert ids[0] == ids[1]
+
+
+def test_numbers_written_as_strings_and_a_crowd_of_null_are_understood(coco_folder: Path) -> None:
+    path = coco_folder / 'annotations/train.json'
+    plain = load(coco_folder)
+    content = json.loads(path.read_text())
+    for entry in content['annotations']:
+        entry |= {key: str(entry[key]) for key in ('id', 'image_id', 'category_id')}
+        entry['iscrowd'] = entry['iscrowd'] or None
+    path.write_text(json.dumps(content))
+    found = load(coco_folder)
+    assert str(found) == str(plain)
+    np.testing.assert_array_equal(found.annotations.boxes, plain.annotations.boxes)
+
+
+def test_boxes_and_masks_follow_an_image_into_a_padded_box() -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    fit = Augment([{'type': 'ResizePad', 'size': (30, 25)}], **BOXES)
+    moved = fit(epoch=0, index=0, image=image, mask=image[..., 0], bboxes=np.array([[0.0, 0.5, 1.0, 1.0]]))
+    assert moved['image'].shape == (30, 25, 3)
+    assert fit.content_size(40, 50) == (20, 25)
+    np.testing.assert_allclose(moved['bboxes'], [[0, 1 / 3, 1, 2 / 3]])
+    assert (moved['mask'][:20] == 0).all()
+    assert (moved['mask'][20:] == 255).all()
+    larger = Augment([{'type': 'ResizePad', 'size': 100, 'enlarge': True}])
+    assert larger.content_size(40, 50) == (80, 100)
+    assert Augment([{'type': 'ResizePad', 'size': 100}]).content_size(40, 50) == (40, 50)
+
+
+def test_a_user_error_of_a_loading_process_keeps_its_message_only(coco_folder: Path) -> None:
+    from tasks.runtime.loader import build_loader
+
+    # Crops of different sizes, and no resize after them.
+    data = load(coco_folder, augment=[{'type': 'RandomIoUCrop', 'min_ious': (0.1,)}])
+    loader = build_loader(data, batch_size=12, num_workers=1, training=True, seed=0)
+    with pytest.raises(UserError) as caught:
+        list(loader)
+    assert str(caught.value).startswith('a batch needs images of one size')
+    assert 'Traceback' not in str(caught.value)

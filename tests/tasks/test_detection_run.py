@@ -14,7 +14,7 @@ import torch
 from tasks import load_model
 from tasks.errors import UserError
 from tasks.prediction import predict_files
-from tasks.runner import evaluate, load_config, train
+from tasks.runner import build_model, evaluate, load_config, train
 
 CONFIG = """
 data_root = {root!r}
@@ -151,3 +151,62 @@ def test_two_processes_train_and_score_like_one(
     assert both['images'] == report['images'] == 3
     assert both['detections'] == report['detections']
     assert both['AP'] == pytest.approx(report['AP'], abs=1e-3)
+
+
+@pytest.mark.parametrize('damage', ['no objects', 'crowds only'])
+def test_a_validation_set_with_nothing_to_score_still_trains(
+    config: Callable, coco_folder: Path, tmp_path: Path, damage: str
+) -> None:
+    path = coco_folder / 'annotations/test.json'
+    content = json.loads(path.read_text())
+    if damage == 'no objects':
+        content['annotations'] = []
+    for entry in content['annotations']:
+        entry['iscrowd'] = 1
+    path.write_text(json.dumps(content))
+    train(config('train_cfg.max_epochs=1'), work_dir=str(tmp_path / 'run'))
+    assert (tmp_path / 'run/best.pth').is_file()
+    assert (tmp_path / 'run/last.pth').is_file()
+    assert 'this validation has no AP' in (tmp_path / 'run/train.log').read_text()
+
+
+@pytest.mark.parametrize(
+    'transforms',
+    [
+        [{'type': 'LongestMaxSize', 'max_size': 64}, {'type': 'ResizePad', 'size': 64}],
+        [{'type': 'CenterCrop', 'height': 32, 'width': 32}],
+        [{'type': 'HorizontalFlip', 'p': 1.0}, {'type': 'Resize', 'height': 64, 'width': 64}],
+    ],
+)
+def test_what_could_not_be_undone_is_refused_in_evaluation(config: Callable, transforms: list) -> None:
+    made = config()
+    made.val_dataloader.dataset.augment = transforms
+    with pytest.raises(UserError, match=f'cannot use {transforms[0]["type"]}|cannot use ResizePad'):
+        build_model(made, classes=('red', 'green'))
+
+
+def test_a_padded_input_gives_the_same_boxes_as_its_picture_alone(config: Callable) -> None:
+    """A detector fed by ResizePad answers in the picture's own pixels, whatever part of the box it fills."""
+    made = config()
+    made.val_dataloader.dataset.augment = [{'type': 'ResizePad', 'size': 64, 'enlarge': True}]
+    torch.manual_seed(0)
+    model = build_model(made, classes=('red', 'green')).eval()
+    found = model.predict(np.full((30, 60, 3), 200, np.uint8))
+    assert len(found) > 0
+    assert found.boxes[:, [0, 2]].max() <= 60
+    assert found.boxes[:, [1, 3]].max() <= 30
+    assert found.boxes[:, 3].max() > 20  # not squeezed into the upper part
+
+
+def test_a_run_that_ended_before_its_report_gets_one_when_resumed(config: Callable, tmp_path: Path) -> None:
+    first = train(config('train_cfg.max_epochs=1'), work_dir=str(tmp_path / 'run'))
+    (tmp_path / 'run/metrics.json').unlink()
+    again = train(config('train_cfg.max_epochs=1'), work_dir=str(tmp_path / 'run'), resume=True)
+    assert again['AP'] == pytest.approx(first['AP'], abs=1e-6)
+    assert (tmp_path / 'run/metrics.json').is_file()
+
+
+@pytest.mark.parametrize('value', ['0', 'abc', '2.5'])
+def test_a_batch_size_that_is_none_is_refused_when_scoring(config: Callable, value: str) -> None:
+    with pytest.raises(UserError, match=r'val_dataloader\.batch_size must be a whole number of at least 1'):
+        evaluate(config(f'val_dataloader.batch_size={value}'))

@@ -66,6 +66,23 @@ def test_an_array_that_is_no_picture_is_explained(model: VisionModel, array: np.
         model.predict(array)
 
 
+def test_what_is_no_array_is_explained(model: VisionModel) -> None:
+    for picture in (Image.new('RGB', (8, 8)), [Image.new('RGB', (8, 8))], 3):
+        with pytest.raises(
+            UserError, match=r'a picture must be a path or an RGB uint8 array, got (Image|int)'
+        ):
+            model.predict(picture)
+
+
+def test_results_stay_inside_the_folder_when_inputs_are_given_by_dots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    names = output_names(['../a/x.jpg', 'b/y.jpg'])
+    assert names == [Path('a/x.jpg'), Path('here/b/y.jpg')]
+
+
 def test_files_are_predicted_into_a_folder(model: VisionModel, folders: Path, tmp_path: Path) -> None:
     (folders / 'test/red/broken.jpg').write_text('no picture')
     out = tmp_path / 'out'

@@ -13,12 +13,13 @@ from pycocotools import mask as outlines
 from tasks.augment import Augment
 from tasks.errors import UserError
 from tasks.model import VisionModel
+from tasks.resize import ResizePad
 from tasks.segmentation import TASK
 from tasks.segmentation.masks import read_mask, voc_palette
 from tasks.segmentation.metric import SegmentationMetric, count_pixels, summarise
 from tasks.segmentation.multi_scale import SCALES, multi_scale_scores, scaled_side
 from tasks.segmentation.result import SegmentationResult
-from tasks.segmentation.transforms import RandomScaleCrop, ResizePad
+from tasks.segmentation.transforms import RandomScaleCrop
 
 NAMES = ('background', 'cat', 'dog', 'eel')
 

@@ -441,7 +441,9 @@ def test_coco_objects_become_vocs_classes(tmp_path: Path) -> None:
             lambda c: c.update(categories=[{'id': 1, 'name': 'cat'}]),
             r'no category airplane, bicycle.*it has cat',
         ),
-        (lambda c: c.pop('images'), 'is no annotation file of COCO'),
+        (lambda c: c.pop('images'), "no list 'images'"),
+        (lambda c: c['annotations'][0].pop('segmentation'), "each annotation needs .*'segmentation'"),
+        (lambda c: c['annotations'][0].update(segmentation=[]), 'none of the 2 images'),
         (lambda c: c['images'][0].update(file_name='x.jpg'), r'1 of 1 images .* are not in .*x\.jpg'),
     ],
 )
