@@ -70,6 +70,11 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
             that comes closest.
     """
     if 'backbone.features.0.0.weight' in state:
+        if facts is None:
+            raise ValueError(
+                f'{source} is the bare state dict of a Kestrel model, which says neither padding nor '
+                'epsilon nor normalisation: give the checkpoint itself (best.pth)'
+            )
         return SplitWeights(
             layout='kestrel',
             backbone=strip_prefix(state, 'backbone.'),
@@ -103,7 +108,10 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
             backbone[TORCHVISION.names(unit)[1] + '.num_batches_tracked'] = state[counter]
             used.add(counter)
     classifier = {}
-    weight, bias = layout.classifier
+    # Early tonylins-style files have the classifier behind a dropout, as torchvision's.
+    weight, bias = next(
+        (pair for pair in (layout.classifier, TORCHVISION.classifier) if pair[0] in state), layout.classifier
+    )
     if weight in state and bias in state:
         classifier = {'weight': layout.linear_to_torch(state[weight]), 'bias': state[bias]}
         used |= {weight, bias}
@@ -275,7 +283,9 @@ def from_tensorflow(variables: State) -> dict[str, Tensor]:
     for name, value in variables.items():
         for leaf, (renamed, axes) in TENSORFLOW_LEAVES.items():
             if name.endswith('/' + leaf):
-                state[name.removesuffix(leaf) + renamed] = value.permute(axes) if axes else value
+                # A fully connected layer's weights have two axes.
+                turned = value.permute(axes) if axes is not None and value.ndim == len(axes) else value
+                state[name.removesuffix(leaf) + renamed] = turned
     return state
 
 

@@ -6,7 +6,8 @@ and checked by hash where there is one. Files are read in any layout of `backbon
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -74,7 +75,15 @@ def read_weights(source: str) -> SplitWeights:
         ConnectionError: the name's file is not in torch's cache and cannot be downloaded.
         ValueError: the file is no weight file, of no known layout, or has another hash than published.
     """
-    state, facts = read_weight_file(locate(source))
+    path = locate(source)
+    try:
+        state, facts = read_weight_file(path)
+    except ValueError as error:
+        if source not in NAMED or 'needs the extra' in str(error):
+            raise
+        raise ValueError(
+            f'{error}. The download was cut off, or is another file: delete {path} and try again'
+        ) from error
     return split_weights(state, source=source, facts=facts)
 
 
@@ -120,6 +129,8 @@ def load_pretrained(backbone: nn.Module, source: str, weights: SplitWeights | No
     """
     weights = weights or read_weights(source)
     report = copy_matching(backbone, weights.backbone, source=source)
+    beside = (*(f'classifier {key}' for key in weights.classifier), *weights.rest)
+    report = replace(report, unused=report.unused + beside)
     missing = [*report.new, *(key for key, _, _ in report.skipped)]
     # Counters of seen batches are absent from weights saved before torch 0.4.1 and from TensorFlow's;
     # nothing depends on them.
@@ -188,7 +199,7 @@ def _download(name: str, fetch: Callable[..., None] | None = None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Written under a temporary name and renamed when whole.
             (fetch or torch.hub.download_url_to_file)(weights.url, str(path), hash_prefix=weights.sha256)
-        except (URLError, OSError) as error:
+        except (URLError, OSError, HTTPException) as error:
             raise ConnectionError(
                 f'pretrained={name!r} could not be downloaded ({error}). {by_hand}'
             ) from error

@@ -43,6 +43,8 @@ class PublishedWeights:
         options: of `MobileNetV2`: the network the weights belong to.
         sha256: first digits of the file's sha256; None where the publisher gives none.
         resolution: side of the pictures it was trained for, in pixels.
+        resize: short side that pictures are scaled to before the crop of `resolution`; None where it is
+            that over 0.875, which most publishers evaluate with.
         num_classes: 1000, or 1001 with a background class before them.
         file: name in the cache; by default the url's own.
         needs: what has to be done to the download before it can be read; '' for nothing.
@@ -54,6 +56,7 @@ class PublishedWeights:
     options: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
     resolution: int = 224
+    resize: int | None = None
     num_classes: int = 1000
     file: str = ''
     needs: str = ''
@@ -72,7 +75,11 @@ class PublishedWeights:
 def _torchvision() -> dict[str, PublishedWeights]:
     return {
         'torchvision': PublishedWeights(
-            TORCHVISION_URL + 'mobilenet_v2-7ebf99e0.pth', 'torchvision', 72.154, sha256='7ebf99e0'
+            TORCHVISION_URL + 'mobilenet_v2-7ebf99e0.pth',
+            'torchvision',
+            72.154,
+            sha256='7ebf99e0',
+            resize=232,
         ),
         'torchvision_v1': PublishedWeights(
             TORCHVISION_URL + 'mobilenet_v2-b0353104.pth', 'torchvision', 71.878, sha256='b0353104'

@@ -6,6 +6,7 @@ TensorFlow checkpoints. The last two kinds of reader are extras and imported onl
 
 import hashlib
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]
         return read_npz(path), None
     if path.suffix == '.safetensors':
         return read_safetensors(path), None
-    if path.suffix == '.index' or path.with_name(path.name + '.index').is_file():
+    if path.suffix == '.index' or Path(f'{path}.index').is_file():
         return read_tensorflow(path), None
     content = read_plain(path)
     return unwrap_state_dict(content, path), facts_of(content)
@@ -47,7 +48,7 @@ def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]
 
 def exists(path: Path) -> bool:
     """Whether `path` is a file, or the prefix of a TensorFlow checkpoint."""
-    return path.is_file() or path.with_name(path.name + '.index').is_file()
+    return path.is_file() or Path(f'{path}.index').is_file()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -104,14 +105,14 @@ def read_plain(path: Path) -> object:
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         # torch names what it will not build; a text file trips over an opcode instead.
-        if 'GLOBAL' in str(error) or 'Unsupported class' in str(error):
+        if re.search(r'GLOBAL [A-Za-z_][\w.]* was not|Unsupported class', str(error)):
             raise ValueError(
                 f'{path}: refused, because it holds Python objects, not only tensors and plain values; '
                 'opening it could run code. Save it again as a plain state dict '
                 '(torch.save(model.state_dict(), ...)).'
             ) from error
         raise ValueError(f'{path}: not a weight file ({size:,} bytes)') from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # whatever torch trips over in half a file
         raise ValueError(
             f'{path}: not a readable weight file, or truncated ({size:,} bytes); copy or train it again'
         ) from error
@@ -153,18 +154,20 @@ def read_h5(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: h5py is not installed, or the file is truncated or not Keras'.
     """
-    try:
-        import h5py  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ValueError(f"{path}: reading it needs the extra: pip install -e '.[keras]' (h5py)") from error
     if path.suffix == '.keras':
         raise ValueError(
             f"{path}: a .keras archive is not read; save the weights as .h5 (model.save('x.h5'))"
         )
+    try:
+        import h5py  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(f"{path}: reading it needs the extra: pip install -e '.[keras]' (h5py)") from error
     arrays: dict[str, Tensor] = {}
 
     def take(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or not item.shape or name.startswith('optimizer'):
+            return
+        if item.dtype.kind not in 'fiu' or '/' not in name:
             return
         parts = name.split('/')
         if parts[-2] == 'vars':  # Keras 3's own format, whose groups note the layer's name

@@ -27,7 +27,6 @@ model = dict(
         pretrained='torchvision',
     ),
     head=dict(type='DeepLabV3Head', aspp=False, dropout=0.1, norm_momentum=0.01),
-    normalise='imagenet',
 )
 
 train_dataloader = dict(

@@ -21,7 +21,6 @@ _images = dict(
 model = dict(
     backbone=dict(type='MobileNetV2', width=1.0, taps=('stage6_expand', 'last'), pretrained='torchvision'),
     head=dict(type='SSDLiteHead', padding='symmetric', norm_momentum=0.1),
-    normalise='imagenet',
 )
 train_dataloader = dict(batch_size=10, num_workers=2, dataset=_images)
 val_dataloader = dict(batch_size=20, num_workers=0, dataset=_images)

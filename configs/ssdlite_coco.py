@@ -29,7 +29,6 @@ model = dict(
         norm_momentum=0.01,
     ),
     head=dict(type='SSDLiteHead', padding='symmetric', norm_momentum=0.01),
-    normalise='imagenet',
 )
 
 train_dataloader = dict(

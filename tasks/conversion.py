@@ -12,7 +12,7 @@ from backbones.layouts import LAYOUTS, WeightFacts
 from backbones.pretrained import NAMED, locate, read_weights
 from backbones.weight_files import write_h5, write_npz, write_state_dict
 from tasks.errors import UserError
-from tasks.loading import facts_of_model, is_kestrel, load_weights, model_from_checkpoint
+from tasks.loading import WIRING, adopt_file, facts_of_model, is_kestrel, load_weights, model_from_checkpoint
 from tasks.model import VisionModel
 from tasks.runtime.checkpoint import read_checkpoint, write_checkpoint
 
@@ -57,7 +57,7 @@ def convert(
     if out.exists() and source not in NAMED and out.resolve() == Path(source).expanduser().resolve():
         raise UserError(f'{out} would overwrite its own source')
     if layout == 'kestrel':
-        write_checkpoint(content_of(model, resolution), out)
+        write_checkpoint(content_of(model), out)
         return f'{out}: a Kestrel checkpoint, {len(model.classes):,} classes'
     write_layout(model, layout, out)
     note = '' if facts_of_model(model) == LAYOUTS[layout].facts else foreign_facts(model, layout)
@@ -78,8 +78,8 @@ def read_model(
     except (OSError, ValueError) as error:
         raise UserError(str(error).replace('pretrained=', '')) from error
     if is_kestrel(path):
-        if classes is not None or config is not None or without_background:
-            raise UserError(f'{source} is a Kestrel checkpoint: it knows its model and classes already')
+        if any(each is not None for each in (classes, config, resolution)) or without_background:
+            raise UserError(f'{source} is a Kestrel checkpoint: it knows its model, classes and size already')
         return model_from_checkpoint(read_checkpoint(path), source=source)
     try:
         weights = read_weights(source)
@@ -90,6 +90,8 @@ def read_model(
             raise UserError(f'{source} has no classifier to take a background class away from')
         weights = replace(weights, classifier=drop_background(weights.classifier))
     if weights.classifier:
+        if config is not None:
+            raise UserError(f'{source} has a classifier, so it is a whole model already: leave --config out')
         return classification_model(weights, source=source, classes=classes, resolution=resolution)
     if weights.layout != 'object_detection' and config is None:
         raise UserError(
@@ -107,9 +109,13 @@ def classification_model(
     names = class_names(count) if classes is None else list(classes)
     if len(names) != count:
         raise UserError(f'{source} knows {count:,} classes, {len(names):,} names are given')
-    side = resolution or (NAMED[source].resolution if source in NAMED else 224)
+    published = NAMED.get(source)
+    side = resolution or (published.resolution if published else 224)
+    # The middle 87.5 % of the short side, unless the publisher evaluates otherwise.
+    known = published.resize if published and resolution is None else None
+    resize = known or round(side / 0.875)
     facts = weights.facts
-    assert facts is not None, 'only a Kestrel checkpoint has none'
+    assert facts is not None  # every layout has them
     options = describe_shape(weights.backbone)
     if not options:
         raise UserError(f'{source} is a MobileNetV2 of none of the usual widths')
@@ -118,12 +124,14 @@ def classification_model(
         {'type': 'LinearHead'},
         classes=names,
         normalise=facts.normalise,
-        # What every publisher evaluates with: the middle 87.5 % of the short side.
-        preprocess=[{'type': 'ResizeCenterCrop', 'resize': round(side / 0.875), 'crop': side}],
+        preprocess=[{'type': 'ResizeCenterCrop', 'resize': resize, 'crop': side}],
     )
     state = {f'backbone.{key}': value for key, value in with_counters(weights.backbone).items()}
     state |= {f'head.fc.{key}': value for key, value in weights.classifier.items()}
-    lost = model.load_state_dict(state, strict=False)
+    try:
+        lost = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f'{source} is no MobileNetV2 under one linear classifier: {error}') from error
     if missing := [key for key in lost.missing_keys if not key.startswith('normalise.')]:
         first = ', '.join(weights.missing[:4]) or missing[0]
         raise UserError(f'{source}: {len(missing)} tensors are missing: under its own names {first}')
@@ -164,7 +172,9 @@ def configured_model(
     else:
         from tasks.runner import build_model
 
-        config.model.backbone.pop('pretrained', None)
+        if resolution is not None:
+            raise UserError('--resolution and --config exclude each other: the config prepares the pictures')
+        adopt_file(config, path)
         model = build_model(config, classes=classes)
     load_weights(model, path)
     return model.eval()
@@ -182,7 +192,7 @@ def class_names(count: int) -> list[str]:
     raise UserError(f'the file does not name its {count:,} classes: give them with --classes')
 
 
-def content_of(model: VisionModel, resolution: int | None) -> Mapping[str, Any]:
+def content_of(model: VisionModel) -> Mapping[str, Any]:
     """Return what a checkpoint of the model holds. One of ImageNet's classes can be scored on ImageNet."""
     from tasks.runner import describe
 
@@ -212,6 +222,13 @@ def write_layout(model: VisionModel, layout: str, out: Path) -> None:
         raise UserError(
             f'layout {layout} holds classifiers over MobileNetV2; this is '
             f'{model.spec["backbone"]["type"]} with {model.spec["head"]["type"]}'
+        )
+    backbone = model.spec['backbone']
+    wiring = {name: backbone.get(name, default) for name, default in WIRING.items()}
+    if wiring != WIRING or tuple(backbone.get('taps', ('last',))) != ('last',):
+        raise UserError(
+            f'layout {layout} holds the whole network of the paper under its classifier; this one has '
+            f'taps {backbone.get("taps", ("last",))} and {wiring}'
         )
     facts = facts_of_model(model)
     kind = LAYOUTS[layout]

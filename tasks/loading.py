@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
 from backbones.convert import SplitWeights, split_weights
-from backbones.layouts import WeightFacts
+from backbones.layouts import TENSORFLOW_BORN, WeightFacts
 from backbones.pretrained import LoadReport, copy_matching
 from backbones.weight_files import exists, facts_of, read_plain, read_weight_file
 from heads.base import ClassRows
@@ -78,12 +79,13 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
         content = read_checkpoint(path)
         check_classes(content['classes'], model.classes, source=str(path))
         check_facts(model, facts_of(content), source=str(path))
+        check_wiring(model, content, source=str(path))
         report = copy_matching(model, content['state_dict'], source=str(path))
     else:
         weights = open_weights(path)
         check_facts(model, weights.facts, source=str(path))
         rows = len(weights.classifier.get('bias', ()))
-        if rows == len(model.classes) + 1:
+        if rows == len(model.classes) + 1 and weights.facts == TENSORFLOW_BORN:
             raise UserError(
                 f"{path} knows {rows:,} classes, the model {rows - 1:,}: the first is TensorFlow's "
                 f'background. Take it away: tools/convert_weights.py {path} OUT.pth --drop-background'
@@ -107,7 +109,7 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
 
 def is_kestrel(path: Path) -> bool:
     """Whether a weight file is a Kestrel checkpoint."""
-    if path.suffix in ('.npz', '.h5', '.hdf5', '.safetensors', '.index') or not path.is_file():
+    if path.suffix in ('.npz', '.h5', '.hdf5', '.keras', '.safetensors', '.index') or not path.is_file():
         return False
     try:
         content = read_plain(path)
@@ -146,6 +148,46 @@ def check_facts(model: VisionModel, facts: WeightFacts | None, *, source: str) -
             raise UserError(
                 f'{source} is only right with {name} {theirs}, the model has {ours[name]}: set {where} so'
             )
+
+
+# Options that change what a backbone computes but neither name nor shape of a tensor, and their defaults.
+WIRING = {'linear_bottleneck': True, 'shortcut': 'bottleneck'}
+
+
+def check_wiring(model: VisionModel, content: Mapping[str, Any], *, source: str) -> None:
+    """Raise UserError unless a Kestrel checkpoint's backbone computes what the model's does."""
+    ours, theirs = model.spec['backbone'], content['model']['backbone']
+    for name, default in WIRING.items():
+        if ours.get(name, default) != theirs.get(name, default):
+            raise UserError(
+                f'{source} was trained with {name}={theirs.get(name, default)!r}, the model has '
+                f'{ours.get(name, default)!r}: the tensors would fit, the answers would be wrong'
+            )
+
+
+def adopt_file(config: Config, path: str | Path) -> None:
+    """Let a file that brings all weights decide what a config leaves open.
+
+    Padding, batch-norm epsilon and normalisation, where not given, become those that the file's weights are
+    right with. The file that the backbone would otherwise start from is not needed.
+
+    Raises:
+        UserError: the file is missing or unreadable.
+    """
+    path = Path(path).expanduser()
+    if not exists(path):
+        raise UserError(f'there is no checkpoint {path}')
+    backbone = config.model.backbone
+    backbone.pop('pretrained', None)
+    facts = facts_of(read_checkpoint(path)) if is_kestrel(path) else open_weights(path).facts
+    if facts is None:
+        return
+    if backbone.get('type') == 'MobileNetV2':
+        for name in ('padding', 'norm_eps'):
+            if backbone.get(name) is None:
+                backbone[name] = getattr(facts, name)
+    if config.model.get('normalise') is None:
+        config.model.normalise = facts.as_plain()['normalise']
 
 
 @dataclass(frozen=True)
@@ -194,14 +236,20 @@ def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
     if theirs != ours:
         raise UserError(f'{path} has the backbone {theirs}, the model {ours}')
     check_facts(model, facts_of(content), source=str(path))
+    check_wiring(model, content, source=str(path))
     own = model.state_dict()
     rows = {f'head.{key}': layout for key, layout in model.head.class_rows().items()}
-    if content['model']['head'].get('type') != model.spec['head'].get('type'):
-        rows = {}  # equal names would be chance
-    state = {}
+    same_head = content['model']['head'].get('type') == model.spec['head'].get('type')
+    same_classes = list(content['classes']) == list(model.classes)
+    # Equal names in another head would be chance; rows of a head that does not say whose they are, too.
+    strange_head = not same_head or (not rows and not same_classes)
+    state, merges = {}, 0
     for key, value in content['state_dict'].items():
-        if key in rows:
+        if key.startswith('head.') and strange_head and key in own:
+            continue
+        if key in rows and same_head:
             merged = merge_rows(own[key], value, rows[key], ours=model.classes, theirs=content['classes'])
+            merges += merged is not None
             value = value if merged is None else merged
         state[key] = value
     report = copy_matching(model, state, source=str(path))
@@ -214,7 +262,7 @@ def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
         raise UserError(
             f'{path} does not fit: {len(lost)} tensors of the backbone, from {lost[0]}.\n{report}'
         )
-    known = set(content['classes']) if rows else set()
+    known = set(content['classes']) if merges or (same_head and same_classes) else set()
     return TransferReport(
         weights=report,
         kept=tuple(name for name in model.classes if name in known),

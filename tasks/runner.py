@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS, HOOKS, METRICS
 from heads.base import HEADS
 from tasks.dataset import VisionDataset
 from tasks.errors import UserError
-from tasks.loading import check_classes, is_kestrel, load_weights, model_from_checkpoint, transfer_weights
+from tasks.loading import adopt_file, check_classes, load_weights, model_from_checkpoint, transfer_weights
 from tasks.model import VisionModel
 from tasks.registry import build, check_options, closest, find
 from tasks.runtime.checkpoint import read_checkpoint, to_plain
@@ -262,8 +262,7 @@ def train(
     validation = build_dataset(config, 'val_dataloader', root=place, classes=training.classes, seed=seed)
     start = config.get('load_from')
     if start is not None:
-        # The checkpoint brings every weight; the file its backbone once started from is not needed.
-        config.model.backbone.pop('pretrained', None)
+        adopt_file(config, start)
     model = build_model(config, classes=training.classes, training=training)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     entries = plain(config.train_dataloader.get('batch_augment', []))
@@ -361,11 +360,7 @@ def evaluate(
         model = model_from_checkpoint(content, source=str(checkpoint))
     else:
         if checkpoint is not None:
-            # The checkpoint brings every weight; the file the backbone once started from is not needed.
-            config.model.backbone.pop('pretrained', None)
-            if Path(checkpoint).is_file() and not is_kestrel(Path(checkpoint)):
-                # Another project's file also decides padding, epsilon and normalisation, where left open.
-                config.model.backbone.pretrained = checkpoint
+            adopt_file(config, checkpoint)
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)

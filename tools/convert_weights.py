@@ -34,8 +34,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--config', help='config of the model, where the weights do not say all of it')
     parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change that config, for example model.backbone.width=0.5',
+    )
+    parser.add_argument(
         '--resolution',
-        type=int,
+        type=positive,
         metavar='PIXELS',
         help='side of the pictures (default: as published, or 224)',
     )
@@ -51,6 +58,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.list:
@@ -61,17 +76,21 @@ def main() -> None:
             print(f'{name:36} {weights.resolution} px, {weights.num_classes} classes, {score}  {weights.url}')
         return
     from tasks.conversion import convert
+    from tasks.errors import UserError
     from tasks.runner import load_config
 
     classes = arguments.classes
     if classes is not None and len(classes) == 1 and Path(classes[0]).is_file():
-        classes = Path(classes[0]).read_text(encoding='utf-8').splitlines()
+        try:
+            classes = Path(classes[0]).read_text(encoding='utf-8').splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f'cannot read the class names in {classes[0]}: {error}') from error
     done = convert(
         arguments.source,
         Path(arguments.out),
         layout=arguments.to,
         classes=classes,
-        config=None if arguments.config is None else load_config(arguments.config),
+        config=None if arguments.config is None else load_config(arguments.config, arguments.cfg_options),
         resolution=arguments.resolution,
         without_background=arguments.drop_background,
     )

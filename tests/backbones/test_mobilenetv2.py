@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
 
 from backbones import MobileNetV2
-from backbones.mobilenetv2 import TAP_NAMES, SamePadConv2d, make_divisible
+from backbones.mobilenetv2 import SHORTCUTS, TAP_NAMES, SamePadConv2d, make_divisible
 
 # Parameters with a 1000-class linear layer, counted on an independent build of the network.
 PARAMETERS = {
@@ -302,3 +302,40 @@ def test_norm_settings_reach_every_norm() -> None:
 def test_a_wrong_option_is_explained(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MobileNetV2(**options)
+
+
+def test_a_relu_bottleneck_is_never_negative_and_the_papers_is() -> None:
+    """Figure 6a."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 64, 64)
+    taps = ('stage1', 'stage4')
+    for linear in (True, False):
+        maps = MobileNetV2(width=0.35, taps=taps, linear_bottleneck=linear, shortcut='none')(images)
+        assert all(bool((tensor < 0).any()) == linear for tensor in maps)
+
+
+def test_shortcuts_join_what_they_are_named_after() -> None:
+    """Figure 6b, on one block whose convolutions and norms give zero or pass on what they get."""
+    from backbones.mobilenetv2 import InvertedResidual
+
+    torch.manual_seed(0)
+    thin = torch.rand(1, 8, 5, 5)
+    blocks = {
+        shortcut: InvertedResidual(8, 8, stride=1, dilation=1, expansion=6, shortcut=shortcut).eval()
+        for shortcut in SHORTCUTS
+    }
+    for block in blocks.values():
+        block.load_state_dict(blocks['none'].state_dict())
+    expanded = blocks['none'].expand(thin)
+    depthwise, *projection = blocks['none'].conv[1:]
+
+    def project(tensor: torch.Tensor) -> torch.Tensor:
+        for layer in projection:
+            tensor = layer(tensor)
+        return tensor
+
+    plain = project(depthwise(expanded))
+    torch.testing.assert_close(blocks['none'](thin), plain)
+    torch.testing.assert_close(blocks['bottleneck'](thin), thin + plain)
+    torch.testing.assert_close(blocks['expansion'](thin), project(depthwise(expanded) + expanded))
+    assert not torch.allclose(blocks['expansion'](thin), plain)

@@ -292,3 +292,52 @@ def test_folded_norms_add_their_bias_and_change_nothing_else(tmp_path: Path, eps
             )
             number += 1
     assert number == len(shapes) - 4
+
+
+def test_every_cut_of_a_file_in_torchs_old_format_is_an_error_that_names_it(tmp_path: Path) -> None:
+    state = {'features.0.0.weight': torch.rand(4, 3, 3, 3), 'features.0.1.bias': torch.rand(4)}
+    torch.save(state, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    whole = (tmp_path / 'old.pth').read_bytes()
+    for keep in range(0, len(whole), 7):
+        (tmp_path / 'cut.pth').write_bytes(whole[:keep])
+        # A cut inside the name of a class looks like a class of somebody's own.
+        with pytest.raises(ValueError, match=r'cut\.pth: (not a (readable )?weight file|refused)'):
+            read_state_dict(tmp_path / 'cut.pth')
+
+
+@pytest.mark.parametrize('text', ['classes: cat', 'garbage', '<html></html>', ''])
+def test_a_text_file_is_no_weight_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / 'x.pth').write_text(text)
+    with pytest.raises(ValueError, match=r'not a (readable )?weight file'):
+        read_state_dict(tmp_path / 'x.pth')
+
+
+def test_the_bare_state_dict_of_a_kestrel_model_is_refused(tmp_path: Path) -> None:
+    backbone = MobileNetV2(width=0.35)
+    torch.save({f'backbone.{key}': value for key, value in backbone.state_dict().items()}, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=r'bare state dict .*best\.pth'):
+        MobileNetV2(width=0.35, pretrained=str(tmp_path / 'x.pth'))
+
+
+def test_a_broken_download_without_a_hash_says_what_to_delete(cache: Path) -> None:
+    name = 'tonylins/mobilenetv2_1.0-f2a8633'
+    path = cache / NAMED[name].file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('<html>no such file</html>')
+    with pytest.raises(ValueError, match=r'delete .*f2a8633.* and try again'):
+        MobileNetV2(pretrained=name)
+
+
+def test_a_connection_that_breaks_off_is_no_traceback(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.client import IncompleteRead
+
+    def breaks(*_: object, **__: object) -> None:
+        raise IncompleteRead(b'half')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', breaks)
+    with pytest.raises(ConnectionError, match=r'could not be downloaded .*by hand'):
+        MobileNetV2(pretrained='torchvision')
+
+
+def test_what_is_beside_the_backbone_is_reported_as_unused(weight_file: Path) -> None:
+    assert 'classifier weight' in MobileNetV2(pretrained=str(weight_file)).load_report.unused

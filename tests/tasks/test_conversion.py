@@ -12,9 +12,11 @@ from backbones.convert import join_weights, split_weights
 from backbones.layouts import LAYOUTS
 from backbones.weight_files import write_h5, write_npz, write_state_dict
 from tasks import load_model
-from tasks.conversion import class_names, convert
+from tasks.conversion import class_names, convert, write_layout
 from tasks.errors import UserError
-from tasks.runner import evaluate
+from tasks.model import VisionModel
+from tasks.runner import evaluate, load_config
+from tasks.segmentation.dataset import VOC_CLASSES
 
 TORCH_LAYOUTS = [name for name, layout in LAYOUTS.items() if layout.stored == 'torch']
 
@@ -171,3 +173,71 @@ def test_writers_of_every_kind_are_used() -> None:
 
     assert {layout.stored for layout in LAYOUTS.values()} == set(WRITERS)
     assert {write for _, write in WRITERS.values()} == {write_state_dict, write_h5, write_npz}
+
+
+def test_torchvisions_default_weights_are_scored_with_their_own_resize(
+    torchvision_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from torchvision.models import MobileNet_V2_Weights
+
+    from backbones import pretrained
+
+    for name, official in (
+        ('torchvision', MobileNet_V2_Weights.IMAGENET1K_V2),
+        ('torchvision_v1', MobileNet_V2_Weights.IMAGENET1K_V1),
+    ):
+        monkeypatch.setitem(pretrained.NAMED, name, replace(pretrained.NAMED[name], sha256=None))
+        monkeypatch.setattr(pretrained, 'locate', lambda source: torchvision_file)
+        monkeypatch.setattr('tasks.conversion.locate', lambda source: torchvision_file)
+        convert(name, tmp_path / f'{name}.pth')
+        (crop,) = load_model(tmp_path / f'{name}.pth').preprocess
+        expected = official.transforms()
+        assert (crop['resize'], crop['crop']) == (expected.resize_size[0], expected.crop_size[0])
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'message'),
+    [
+        ({'taps': ('stage7',)}, 'holds the whole network'),
+        ({'shortcut': 'none'}, 'holds the whole network'),
+        ({'linear_bottleneck': False}, 'holds the whole network'),
+    ],
+)
+def test_only_the_papers_whole_network_goes_into_other_layouts(
+    tmp_path: Path, backbone: dict, message: str
+) -> None:
+    model = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.35, **backbone}, {'type': 'LinearHead'}, classes=('a', 'b')
+    )
+    with pytest.raises(UserError, match=message):
+        write_layout(model, 'torchvision', tmp_path / 'x.pth')
+
+
+def test_arguments_that_would_do_nothing_are_refused(
+    torchvision_file: Path, tmp_path: Path, root: Path
+) -> None:
+    convert(str(torchvision_file), tmp_path / 'k.pth')
+    with pytest.raises(UserError, match='knows its model, classes and size'):
+        convert(str(tmp_path / 'k.pth'), tmp_path / 'x.pth', resolution=96)
+    with pytest.raises(UserError, match='leave --config out'):
+        convert(
+            str(torchvision_file), tmp_path / 'x.pth', config=load_config(root / 'configs/linear_folder.py')
+        )
+
+
+def test_a_deeplab_file_becomes_a_checkpoint_under_a_shipped_config(
+    real_data: Path, tmp_path: Path, root: Path
+) -> None:
+    """Its padding, epsilon and normalisation are TensorFlow's, which the config leaves open."""
+    options = ['model.backbone.width=0.5', 'model.backbone.channel_divisor=1']
+    convert(
+        str(real_data / 'weights/deeplabv3_mobilenetv2_050_voc_tf_folded.npz'),
+        tmp_path / 'd.pth',
+        classes=VOC_CLASSES,
+        config=load_config(root / 'configs/deeplabv3_voc.py', options),
+    )
+    spec = load_model(tmp_path / 'd.pth').spec
+    assert spec['backbone']['padding'] == 'same'
+    assert tuple(spec['normalise']['mean']) == (0.5, 0.5, 0.5)

@@ -146,9 +146,22 @@ def test_other_projects_files_are_only_right_with_their_own_padding(tmp_path: Pa
 def test_1001_classes_against_1000_says_how_to_drop_the_background(tmp_path: Path) -> None:
     from torchvision.models import mobilenet_v2
 
-    torch.save(mobilenet_v2(num_classes=3, width_mult=0.35).state_dict(), tmp_path / 'x.pth')
+    from backbones.convert import join_weights, split_weights
+    from backbones.weight_files import write_npz
+
+    state = mobilenet_v2(num_classes=3, width_mult=0.35).state_dict()
+    torch.save(state, tmp_path / 'x.pth')
+    write_npz(join_weights(split_weights(state, source='x'), 'slim'), tmp_path / 'x.npz')
+    tensorflow = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.35, 'padding': 'same', 'norm_eps': 1e-3},
+        {'type': 'LinearHead'},
+        classes=('a', 'b'),
+        normalise='tensorflow',
+    )
     with pytest.raises(UserError, match=r'knows 3 classes, the model 2: .*background\. .*--drop-background'):
-        load_weights(make(('a', 'b')), tmp_path / 'x.pth')
+        load_weights(tensorflow, tmp_path / 'x.npz')
+    with pytest.raises(UserError, match=r'skipped head\.fc\.weight: file \(3, 1280\), model \(2, 1280\)'):
+        load_weights(make(('a', 'b')), tmp_path / 'x.pth')  # PyTorch's have no background
 
 
 def test_scoring_a_file_takes_its_padding_and_normalisation(
@@ -179,3 +192,41 @@ def test_scoring_a_file_takes_its_padding_and_normalisation(
     assert report['top1'] == np.mean(
         [Path(str(each.path)).parent.name == each.class_name for each in results]
     )
+
+
+@pytest.mark.parametrize('options', [{'shortcut': 'none'}, {'linear_bottleneck': False}])
+def test_weights_of_an_ablation_are_not_the_papers(tmp_path: Path, options: dict[str, Any]) -> None:
+    """No name and no shape tells them apart."""
+    path = saved(make(('a', 'b'), **options), tmp_path / 'x.pth')
+    name = next(iter(options))
+    for load in (load_weights, transfer_weights):
+        with pytest.raises(UserError, match=f'was trained with {name}='):
+            load(make(('a', 'b')), path)
+    load_weights(make(('a', 'b'), **options), path)
+
+
+def test_a_config_scores_its_own_checkpoint_when_its_weights_came_from_tensorflow(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The config leaves padding and the rest to `pretrained`, which scoring does not ask for."""
+    model = make(('blue', 'green', 'red'), padding='same', norm_eps=1e-3)
+    path = saved(model, tmp_path / 'x.pth')
+    config = load_config(write_config())
+    config.model.backbone.pretrained = 'no/such/file.h5'
+    assert evaluate(config.copy(), checkpoint=str(path))['images'] == 12
+    config.merge_from_dict({'load_from': str(path), 'train_cfg.max_epochs': 1})
+    train(config, work_dir=str(tmp_path / 'run'))
+    assert read_checkpoint(tmp_path / 'run/best.pth')['model']['backbone']['padding'] == 'same'
+
+
+def test_a_head_that_names_no_rows_starts_anew_with_other_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HEADS.module_dict['LinearHead'], 'class_rows', lambda self: {})
+    path = saved(make(('a', 'b'), seed=1), tmp_path / 'x.pth')
+    ours = make(('b', 'a'), seed=2)
+    before = ours.state_dict()['head.fc.weight'].clone()
+    report = transfer_weights(ours, path)
+    assert torch.equal(ours.state_dict()['head.fc.weight'], before)
+    assert report.kept == ()
+    assert transfer_weights(make(('a', 'b'), seed=2), path).kept == ('a', 'b')
