@@ -138,6 +138,7 @@ def measure_evaluation(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
 
     import tasks.runner as runner
+    from tasks.loading import load_weights
     from tasks.runtime.loader import build_loader
 
     config = runner.load_config(ROOT / CONFIG, options(arguments))
@@ -145,6 +146,8 @@ def measure_evaluation(arguments: argparse.Namespace) -> dict[str, float]:
         config, 'val_dataloader', root=Path(arguments.data_root), classes=None, seed=0
     )
     model = runner.build_model(config, classes=dataset.classes).eval()
+    if arguments.checkpoint:
+        load_weights(model, arguments.checkpoint)
     metric: Any = runner._metric(config, model)[0]
     metric.dataset_meta = dataset.metainfo
     loader = build_loader(dataset, batch_size=8, num_workers=arguments.workers, training=False, seed=0)
@@ -202,6 +205,9 @@ MEASUREMENTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description='Segmentation: training, evaluation, memory.')
     parser.add_argument('--data-root', required=True, help='folder that holds VOC2012')
+    parser.add_argument(
+        '--checkpoint', help='trained weights to evaluate; without, every class wins somewhere'
+    )
     parser.add_argument('--crop', type=int, default=321, help='side of the training crop in pixels')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--workers', type=int, default=2)
