@@ -1,12 +1,13 @@
 """Your own pictures with masks: DeepLabv3 without the pyramid, fine-tuned from ImageNet weights.
 
-Data       my_data/images/**/x.jpg and my_data/masks/**/x.png of the same names (pixel values are class indices,
-           255 is ignored), my_data/classes.txt with a class name a line; a fifth is set aside for testing
+Data       my_data/images/**/x.jpg, my_data/masks/**/x.png of the same names (values are class indices, 255 is
+           ignored), my_data/classes.txt with a class name a line; a fifth is set aside for testing
 Command    python tools/train.py configs/deeplabv3_folder.py --data-root my_data
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
-Recipe     made for a few hundred pictures: AdamW 1e-3, the backbone at 0.3 of it, cosine, crop 321, scale 0.5 to
-           1.25, flips, colours, 24 epochs. On 173 images of PASCAL VOC it gave 0.53 IoU for cat and 0.52 for dog
-           on 75 others, classes of about 50 training images, and 0.215 mIoU over all 19, most of which have 3 to 7
+Recipe     for a few hundred pictures: AdamW 1e-3, the backbone at 0.3 of it, cosine, crop 321, scale 0.5 to
+           1.25, flips, colours, 24 epochs. On 173 images of PASCAL VOC it gave 0.53 IoU for cat and 0.52 for
+           dog on 75 others (50 training images each), and 0.215 mIoU over all 19 classes, of which most have
+           3 to 7 training images
 """
 
 _base_ = ['_base_/runtime.py']
