@@ -15,7 +15,7 @@ Recipe     SGD 0.007, momentum 0.9, poly 0.9, weight decay 4e-5, crop 513, batch
 Cost       2,113,557 parameters, 2.741 billion multiply-adds at 513 x 513 (the paper prints 2.75). The full
            schedule was not run by us
 Published  75.32 mIoU on val, pretrained on COCO; 77.33 at stride 8, several scales and flips
-Measured   the full schedule has not been run. Its first 420 steps at batch 8, on 173 images: see README.md
+Measured   the full schedule has not been run; 20 epochs on 173 images at batch 8: see README.md
 """
 
 _base_ = ['_base_/runtime.py']
