@@ -262,7 +262,8 @@ def train(
     validation = build_dataset(config, 'val_dataloader', root=place, classes=training.classes, seed=seed)
     start = config.get('load_from')
     if start is not None:
-        adopt_file(config, start)
+        # A run that goes on needs its own checkpoint, not the one it once started from.
+        adopt_file(config, checkpoint or start)
     model = build_model(config, classes=training.classes, training=training)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     entries = plain(config.train_dataloader.get('batch_augment', []))

@@ -68,12 +68,18 @@ class CocoAsVOC(SegmentationDataset):
         if not folder.is_dir():
             raise UserError(f'{folder} does not exist; expected the layout of COCO')
         content = read_coco_file(path, outlines=True)
-        label_of = voc_labels(content['categories'], source=path)
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         areas: dict[int, float] = defaultdict(float)
         self._without_outline = 0
         each: Any = None
+        images: list[tuple[int, str, int, int]] = []  # identifier, file, height, width
         try:
+            for each in content['images']:
+                size = (int(each['height']), int(each['width']))
+                images.append((int(each['id']), str(each['file_name']), *size))
+            for each in content['categories']:
+                each['id'], each['name'] = int(each['id']), str(each['name'])
+            label_of = voc_labels(content['categories'], source=path)
             for each in content['annotations']:
                 if (label := label_of.get(int(each['category_id']))) is None:
                     continue
@@ -87,29 +93,26 @@ class CocoAsVOC(SegmentationDataset):
                     areas[owner] += float(np.prod(each['bbox'][2:]) if area is None else area)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: each annotation needs 'image_id', 'category_id', 'bbox' and 'segmentation' "
+                f"{path}: each image needs 'id', 'file_name', 'height' and 'width', each category 'id' and "
+                "'name', each annotation 'image_id', 'category_id', 'bbox' and 'segmentation' "
                 f'({error!r}), got {str(each)[:200]}'
             ) from error
-        kept = [image for image in content['images'] if areas[image['id']] >= min_area]
-        kept.sort(key=lambda image: image['id'])
+        kept = sorted(image for image in images if areas[image[0]] >= min_area)
         if not kept:
             raise UserError(
-                f'none of the {len(content["images"])} images of {path} has {min_area:g} pixels of the kinds '
-                'of VOC'
+                f'none of the {len(images)} images of {path} has {min_area:g} pixels of the kinds of VOC'
             )
-        if absent := [image['file_name'] for image in kept if not (folder / image['file_name']).is_file()]:
+        if absent := [file for _, file, *_ in kept if not (folder / file).is_file()]:
             raise UserError(
                 f'{len(absent)} of {len(kept)} images of {path} are not in {folder}: {listing(absent)}'
             )
-        self._left_out = len(content['images']) - len(kept)
+        self._left_out = len(images) - len(kept)
+        self._sizes = np.array([(height, width) for *_, height, width in kept])
         # As text, parsed when asked for: Python objects would be copied into every loading process.
-        self._objects = PackedStrings(
-            json.dumps({'size': [image['height'], image['width']], 'objects': objects[image['id']]})
-            for image in kept
-        )
+        self._objects = PackedStrings(json.dumps(objects[image[0]]) for image in kept)
         names = match_names(VOC_CLASSES, classes, source=base)
         super().__init__(
-            [str(folder / image['file_name']) for image in kept],
+            [str(folder / file) for _, file, *_ in kept],
             names,
             augment=augment,
             training=training,
@@ -119,12 +122,12 @@ class CocoAsVOC(SegmentationDataset):
 
     def read(self, index: int) -> np.ndarray:
         image = super().read(index)
-        check_size(self.paths[index], image, json.loads(self._objects[index])['size'])
+        check_size(self.paths[index], image, self._sizes[index])
         return image
 
     def read_mask(self, index: int) -> np.ndarray:
-        content = json.loads(self._objects[index])
-        return draw_mask(content['objects'], *content['size'])
+        height, width = (int(each) for each in self._sizes[index])
+        return draw_mask(json.loads(self._objects[index]), height, width)
 
     def class_weights(self) -> list[float]:
         pixels, around, occurs = np.zeros((3, len(self.classes)), dtype=np.int64)

@@ -217,6 +217,10 @@ def test_a_config_scores_its_own_checkpoint_when_its_weights_came_from_tensorflo
     config.merge_from_dict({'load_from': str(path), 'train_cfg.max_epochs': 1})
     train(config, work_dir=str(tmp_path / 'run'))
     assert read_checkpoint(tmp_path / 'run/best.pth')['model']['backbone']['padding'] == 'same'
+    path.unlink()  # going on needs the run's own checkpoint only
+    again = load_config(write_config())
+    again.merge_from_dict({'load_from': str(path), 'train_cfg.max_epochs': 1})
+    train(again, work_dir=str(tmp_path / 'run'), resume=True)
 
 
 def test_a_head_that_names_no_rows_starts_anew_with_other_classes(

@@ -442,8 +442,9 @@ def test_coco_objects_become_vocs_classes(tmp_path: Path) -> None:
             r'no category airplane, bicycle.*it has cat',
         ),
         (lambda c: c.pop('images'), "no list 'images'"),
-        (lambda c: c['annotations'][0].pop('segmentation'), "each annotation needs .*'segmentation'"),
+        (lambda c: c['annotations'][0].pop('segmentation'), r"each annotation .*KeyError\('segmentation'\)"),
         (lambda c: c['annotations'][0].update(segmentation=[]), 'none of the 2 images'),
+        (lambda c: c['images'][0].pop('height'), 'each image needs .*KeyError.*height'),
         (lambda c: c['images'][0].update(file_name='x.jpg'), r'1 of 1 images .* are not in .*x\.jpg'),
     ],
 )
@@ -489,3 +490,20 @@ def test_real_coco_masks_equal_those_of_the_official_api(
 def test_outlines_of_the_same_kind_may_overlap() -> None:
     objects = [{'label': 8, 'crowd': False, 'outline': rectangle(x, 0, x + 20, 20)} for x in (0, 10)]
     assert set(np.unique(draw_mask(objects, 40, 50))) == {0, 8}
+
+
+def test_ids_of_coco_written_as_strings_are_understood(tmp_path: Path) -> None:
+    write_coco(
+        tmp_path, [{'image_id': 5, 'category_id': 7, 'area': 2000, 'segmentation': rectangle(0, 0, 50, 40)}]
+    )
+    path = tmp_path / 'annotations/instances_train2017.json'
+    plain = CocoAsVOC(str(tmp_path))
+    content = json.loads(path.read_text())
+    for entry in content['images'] + content['categories']:
+        entry['id'] = str(entry['id'])
+    for entry in content['annotations']:
+        entry |= {key: str(entry[key]) for key in ('image_id', 'category_id')}
+    path.write_text(json.dumps(content))
+    found = CocoAsVOC(str(tmp_path))
+    assert len(found) == len(plain) == 1
+    np.testing.assert_array_equal(found.read_mask(0), plain.read_mask(0))
