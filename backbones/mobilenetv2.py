@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES, Backbone
-from backbones.pretrained import load_pretrained, read_weights, settle
 from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, blocks_per_stage, make_divisible
+from backbones.weights.load import load_pretrained, read_weights, settle
 
 PADDINGS = ('symmetric', 'same')
 OUTPUT_STRIDES = (8, 16, 32)
@@ -195,8 +195,8 @@ class MobileNetV2(Backbone):
             `pretrained` wants, or 1e-5 without it.
         norm_momentum: share of the new batch in the running statistics. torchvision 0.1;
             TensorFlow's decay 0.997 is 0.003 here.
-        pretrained: a name of `backbones.published.NAMED`, or a file in any layout of
-            `backbones.layouts`.
+        pretrained: a name of `backbones.weights.published.NAMED`, or a file in any layout of
+            `backbones.weights.layouts`.
         frozen_stages: 0 trains everything; n keeps the stem and stages 1 to n as they are (no
             gradients, norms in evaluation mode); 8 freezes 'last' too.
 
@@ -208,7 +208,7 @@ class MobileNetV2(Backbone):
     Raises:
         ValueError: an argument is outside what is named above; `taps` is empty, repeats a name or is not
             finest first; `padding` or `norm_eps` contradicts the weights; the weights do not fit.
-        FileNotFoundError, ConnectionError: see `backbones.pretrained.read_weights`.
+        FileNotFoundError, ConnectionError: see `backbones.weights.load.read_weights`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.base import BACKBONES, Backbone
-from backbones.pretrained import LoadReport, read_state_dict
+from backbones.weights.load import LoadReport, read_state_dict
 
 # An image whose sides are multiples of every usual stride, and one whose sides are of none.
 PROBE_SIZES = ((64, 64), (65, 97))

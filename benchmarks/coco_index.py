@@ -70,8 +70,8 @@ def measure_ours(path: Path) -> dict[str, float]:
 
     import numpy as np
 
-    from tasks.detection.annotations import Problems
-    from tasks.detection.coco import read_coco
+    from tasks.data.annotations import Problems
+    from tasks.data.formats.coco import read_coco
 
     before, begin = memory_mb(), time.perf_counter()
     found = read_coco([path], [path.parent], categories=None, problems=Problems())

@@ -1,4 +1,4 @@
-"""What `tasks.runtime.depthwise` saves: training steps with and without it, in turn, on a CPU.
+"""What `layers.depthwise` saves: training steps with and without it, in turn, on a CPU.
 
     python benchmarks/depthwise.py                     # MobileNetV2 1.0, 224 px, bfloat16
     python benchmarks/depthwise.py --output-stride 16  # dilated, as DeepLabv3 trains it; also 8
@@ -26,8 +26,8 @@ def main() -> None:
     import torch
 
     from backbones import MobileNetV2
-    from tasks.runtime.cpu import tune_cpu
-    from tasks.runtime.depthwise import fast_depthwise
+    from layers.depthwise import fast_depthwise
+    from tasks.training.cpu import tune_cpu
 
     tune_cpu()
     backbone = MobileNetV2(taps=('stage7',), output_stride=arguments.output_stride)

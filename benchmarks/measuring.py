@@ -31,7 +31,7 @@ def time_training(
     """
     from mmengine.hooks import Hook
 
-    import tasks.runner as runner
+    from tasks import load_config, train
 
     ends: list[float] = []
     inside: list[float] = []  # seconds in the model's train_step
@@ -77,16 +77,12 @@ def time_training(
             if len(ends) == iterations + WARM_UP:
                 raise StopIteration
 
-    optional = runner._optional_hooks
-    runner._optional_hooks = lambda config: [*optional(config), Clock()]
     # Without validation, which the other side does not do either.
     endless = ['train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000']
-    loaded = runner.load_config(
-        ROOT / config, [*options, f'train_dataloader.batch_size={batch_size}', *endless]
-    )
+    loaded = load_config(ROOT / config, [*options, f'train_dataloader.batch_size={batch_size}', *endless])
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            runner.train(loaded, root=data_root, work_dir=scratch)
+            train(loaded, root=data_root, work_dir=scratch, hooks=[Clock()])
     except StopIteration:
         pass
     total = ends[-1] - ends[WARM_UP - 1]

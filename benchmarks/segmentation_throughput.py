@@ -4,7 +4,7 @@
 
 Training: both sides train DeepLabv3 without pyramid on MobileNetV2 1.0 at output stride 16 (2.11 M
 parameters, 21 classes) on the same images with the same crop, batch size and number of workers. Ours is
-`tasks.runner` with `configs/deeplabv3_voc.py`, hooks and logging included. Theirs is the loop of
+`tasks.training.train` with `configs/deeplabv3_voc.py`, hooks and logging included. Theirs is the loop of
 torchvision's segmentation reference: `torchvision.models.segmentation.DeepLabV3` around torchvision's
 MobileNetV2, dilated alike, and our head, which it lacks; its transforms (random resize, flip, crop, float,
 normalise), float32, SGD. Each measurement is a process of its own; they alternate, so that a busy machine
@@ -61,8 +61,8 @@ def measure_theirs(arguments: argparse.Namespace) -> dict[str, float]:
 
     from backbones import MobileNetV2
     from heads import DeepLabV3Head
+    from tasks.data.formats.masks import read_mask
     from tasks.segmentation.dataset import VOCSegmentation
-    from tasks.segmentation.masks import read_mask
 
     class Backbone(nn.Module):
         """torchvision's layers, strided and dilated as ours are at output stride 16."""
@@ -137,21 +137,21 @@ def measure_evaluation(arguments: argparse.Namespace) -> dict[str, float]:
     """Time a whole evaluation, and the forward passes of the same batches alone."""
     import torch
 
-    import tasks.runner as runner
-    from tasks.loading import load_weights
-    from tasks.runtime.loader import build_loader
+    from tasks.build import build_dataset, build_model, load_config
+    from tasks.checkpoints.foreign import load_weights
+    from tasks.data.loader import build_loader
+    from tasks.training.cpu import tune_cpu
+    from tasks.training.parts import build_metric
 
-    config = runner.load_config(ROOT / CONFIG, options(arguments))
-    dataset = runner.build_dataset(
-        config, 'val_dataloader', root=Path(arguments.data_root), classes=None, seed=0
-    )
-    model = runner.build_model(config, classes=dataset.classes).eval()
+    config = load_config(ROOT / CONFIG, options(arguments))
+    dataset = build_dataset(config, 'val_dataloader', root=Path(arguments.data_root), classes=None, seed=0)
+    model = build_model(config, classes=dataset.classes).eval()
     if arguments.checkpoint:
         load_weights(model, arguments.checkpoint)
-    metric: Any = runner._metric(config, model)[0]
+    metric: Any = build_metric(config, model)
     metric.dataset_meta = dataset.metainfo
     loader = build_loader(dataset, batch_size=8, num_workers=arguments.workers, training=False, seed=0)
-    runner.tune_cpu()
+    tune_cpu()
     forward = []
     with torch.inference_mode():
         batches = list(loader)
@@ -174,12 +174,10 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
 
     import numpy as np
 
-    import tasks.runner as runner
+    from tasks.build import build_model, load_config
     from tasks.segmentation.dataset import VOC_CLASSES
 
-    model = runner.build_model(
-        runner.load_config(ROOT / CONFIG, options(arguments)), classes=VOC_CLASSES
-    ).eval()
+    model = build_model(load_config(ROOT / CONFIG, options(arguments)), classes=VOC_CLASSES).eval()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     photograph = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8)
     begin = time.perf_counter()

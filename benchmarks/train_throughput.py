@@ -3,7 +3,7 @@
     python benchmarks/train_throughput.py --data-root data/intel
 
 Both sides train the same network (MobileNetV2 1.0, 224 px, 6 classes) from the same folder with the same
-batch size and number of workers. Ours is `tasks.runner` with `configs/linear_intel.py`, hooks and logging
+batch size and number of workers. Ours is `tasks.train` with `configs/linear_intel.py`, hooks and logging
 included. Theirs is what a user writes first: `torchvision.models.mobilenet_v2`, `ImageFolder`, torchvision
 transforms, float32, AdamW.
 """

@@ -92,8 +92,8 @@ class Head(nn.Module, ABC):
         """Give another project's tensors this head's own keys and axis order.
 
         Args:
-            layout: a layout of `backbones.convert`, for example 'object_detection'.
-            tensors: what `backbones.convert.split_weights` found beside the backbone, in torch's axis order.
+            layout: a layout of `backbones.weights.split`, for example 'object_detection'.
+            tensors: what `split_weights` there found beside the backbone, in torch's axis order.
 
         Returns:
             Entries for `load_state_dict`; nothing for a layout the head does not know.

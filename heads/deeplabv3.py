@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import HEADS, ClassRows, Head
-from heads.layers import LenientBatchNorm2d
+from layers.conv import LenientBatchNorm2d
 
 IGNORE = 255  # label of pixels that count neither in the loss nor in a score
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)

@@ -29,7 +29,7 @@ from heads.boxes import (
     suppress,
     to_pixels,
 )
-from heads.layers import PADDINGS, ConvNorm
+from layers.conv import PADDINGS, ConvNorm
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 SCORES = ('sigmoid', 'softmax')

@@ -7,16 +7,22 @@ result = load_model('work_dirs/linear_intel/best.pth').predict('photo.jpg')
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasks.build import load_config
+    from tasks.checkpoints.load import load_model
     from tasks.errors import UserError
-    from tasks.loading import load_model
     from tasks.model import VisionModel
+    from tasks.training.evaluate import evaluate
+    from tasks.training.train import train
 
-__all__ = ['UserError', 'VisionModel', 'load_model']
+__all__ = ['UserError', 'VisionModel', 'evaluate', 'load_config', 'load_model', 'train']
 
 _HOMES = {
     'UserError': 'tasks.errors',
     'VisionModel': 'tasks.model',
-    'load_model': 'tasks.loading',
+    'evaluate': 'tasks.training.evaluate',
+    'load_config': 'tasks.build',
+    'load_model': 'tasks.checkpoints.load',
+    'train': 'tasks.training.train',
 }
 
 

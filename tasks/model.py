@@ -16,14 +16,14 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES
-from backbones.layouts import NORMALISATIONS
+from backbones.weights.layouts import NORMALISATIONS
 from heads.base import HEADS
-from tasks.augment import Augment
+from layers.depthwise import fast_depthwise
+from tasks.data.augment import Augment
+from tasks.data.images import read_image
+from tasks.data.samples import SampleInfo, Skipped
 from tasks.errors import UserError
-from tasks.images import read_image
 from tasks.registry import build, check_options, find
-from tasks.runtime.depthwise import fast_depthwise
-from tasks.samples import SampleInfo, Skipped
 from tasks.task import find_task
 
 
@@ -177,7 +177,7 @@ class VisionModel(BaseModel):
 
         Args:
             images: RGB in 0..255, uint8 or float, (B, 3, H, W).
-            targets, infos, skipped: the rest of a `tasks.samples.Batch`.
+            targets, infos, skipped: the rest of a `tasks.data.samples.Batch`.
             mode: 'tensor' returns the head's raw outputs, 'loss' the losses, 'predict' the results.
         """
         if mode == 'predict' and len(images) == 0:
@@ -239,7 +239,7 @@ class VisionModel(BaseModel):
         if isinstance(inputs, np.ndarray) or not isinstance(inputs, (str, Path, Sequence)):
             return next(self.predict_each([inputs]))
         if isinstance(inputs, (str, Path)):
-            from tasks.prediction import find_images
+            from tasks.data.folders import find_images
 
             inputs = find_images([inputs])
         return list(self.predict_each(inputs, batch_size=batch_size))

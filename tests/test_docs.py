@@ -11,7 +11,9 @@ import torch
 
 from heads import HEADS
 from tasks import load_model
-from tasks.runner import evaluate, load_config, train
+from tasks.build import load_config
+from tasks.training.evaluate import evaluate
+from tasks.training.train import train
 
 
 def python_blocks(page: Path) -> list[str]:

@@ -114,7 +114,7 @@ def test_configs_have_at_most_one_base_and_say_what_they_are(root: Path) -> None
 
 
 def test_every_config_loads(root: Path) -> None:
-    from tasks.runner import load_config
+    from tasks.build import load_config
 
     files = [file for file in (root / 'configs').rglob('*.py') if '_base_' not in file.parts]
     assert len(files) > 10

@@ -69,15 +69,15 @@ def positive(text: str) -> int:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.list:
-        from backbones.published import NAMED
+        from backbones.weights.published import NAMED
 
         for name, weights in NAMED.items():
             score = f'top-1 {weights.top1:.1f}' if weights.top1 else 'no published score'
             print(f'{name:36} {weights.resolution} px, {weights.num_classes} classes, {score}  {weights.url}')
         return
-    from tasks.conversion import convert
+    from tasks.build import load_config
+    from tasks.checkpoints.convert import convert
     from tasks.errors import UserError
-    from tasks.runner import load_config
 
     classes = arguments.classes
     if classes is not None and len(classes) == 1 and Path(classes[0]).is_file():

@@ -93,15 +93,15 @@ def passes(backbone: Any, head: Any, side: int) -> Callable[[], Any]:
 
 def adds(backbone: Any, head: Any, side: int) -> int:
     """Return the multiply-adds of a backbone with its head."""
-    from tasks.counting import multiply_adds
+    from backbones.counting import multiply_adds
 
     return multiply_adds(passes(backbone, head, side))
 
 
 def table_3() -> Table:
     """Memory at each resolution, and at the worst moment."""
+    from backbones.counting import peak_memory, shapes
     from backbones.mobilenetv2 import InvertedResidual
-    from tasks.counting import peak_memory, shapes
 
     backbone, _ = classifier(1.0, 1000)
     widest: dict[int, int] = {}
@@ -148,7 +148,7 @@ def table_3() -> Table:
 
 def table_4() -> Table:
     """Parameters and multiply-adds on ImageNet."""
-    from tasks.counting import parameters
+    from backbones.counting import parameters
 
     why = {
         1.0: '3.47 without batch norms at 1001 classes (slim), of which the paper keeps one digit',
@@ -179,7 +179,7 @@ def table_4() -> Table:
 
 def slim_table() -> Table:
     """slim's 22 networks."""
-    from tasks.counting import parameters
+    from backbones.counting import parameters
 
     rows = []
     for width, (millions, per_resolution) in SLIM.items():
@@ -214,7 +214,7 @@ def table_5() -> Table:
     """SSD's prediction layers against SSDLite's."""
     import torch
 
-    from tasks.counting import multiply_adds, parameters
+    from backbones.counting import multiply_adds, parameters
 
     rows = []
     twice = 'twice the real count'
@@ -236,7 +236,7 @@ def table_5() -> Table:
 
 def table_6() -> Table:
     """MobileNetV2 with SSDLite."""
-    from tasks.counting import parameters
+    from backbones.counting import parameters
 
     pair = detector()
     count, total = parameters(*pair), adds(*pair, 320)
@@ -267,8 +267,8 @@ def table_7() -> Table:
     import torch
 
     from backbones import MobileNetV2
+    from backbones.counting import atrous_surplus, parameters
     from heads import DeepLabV3Head
-    from tasks.counting import atrous_surplus, parameters
 
     rows = []
     for (stride, pyramid), (millions, billions) in TABLE_7.items():

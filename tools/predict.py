@@ -36,9 +36,10 @@ def score(text: str) -> float:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.loading import load_model
-    from tasks.prediction import find_images, predict_files
-    from tasks.runtime.device import pick_device
+    from tasks.checkpoints.load import load_model
+    from tasks.data.folders import find_images
+    from tasks.predict import predict_files
+    from tasks.training.device import pick_device
 
     find_images(arguments.inputs)  # a misspelt path should not wait for the model
     model = load_model(arguments.checkpoint, device=pick_device())

@@ -41,8 +41,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    from tasks.build import load_config
     from tasks.errors import UserError
-    from tasks.runner import evaluate, load_config
+    from tasks.training.evaluate import evaluate
 
     if arguments.source.endswith('.py'):
         config, checkpoint = load_config(arguments.source, arguments.cfg_options), arguments.checkpoint

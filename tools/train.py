@@ -49,7 +49,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.runner import load_config, train
+    from tasks.build import load_config
+    from tasks.training.train import train
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.amp is not None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from tasks.dataset import VisionDataset
+from tasks.data.dataset import VisionDataset
+from tasks.data.folders import IGNORED_NAMES, existing_root, is_held_out, list_images
 from tasks.errors import UserError
-from tasks.folders import IGNORED_NAMES, existing_root, is_held_out, list_images
 from tasks.registry import closest
 
 
@@ -31,7 +31,7 @@ class ImageFolder(VisionDataset):
             own. Which files is decided by their names, so that adding files moves no other file.
         training: use the part that is not set aside (True), or the part that is (False); and replace
             unreadable files rather than leave them out.
-        augment, strict, seed: as in `tasks.dataset.VisionDataset`.
+        augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
 
     Attributes:
         labels: class index of every image, int64 (N,).

@@ -10,8 +10,8 @@ from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from tasks.drawing import draw_confusion
-from tasks.samples import Batch
+from tasks.data.samples import Batch
+from tasks.report.plots import draw_confusion
 
 TABLE_ROWS = 30
 

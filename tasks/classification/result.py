@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.drawing import captioned
+from tasks.report.drawing import captioned
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Detection: boxes with a class and a score."""
 
-from tasks import resize
+from tasks.data import resize
 from tasks.detection import dataset, metric, transforms
 from tasks.detection.result import DetectionResult
 from tasks.task import Task

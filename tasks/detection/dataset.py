@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from tasks.dataset import VisionDataset
-from tasks.detection.annotations import Annotations, Problems
-from tasks.detection.coco import read_coco
-from tasks.detection.voc import read_voc
+from tasks.data.annotations import Annotations, Problems
+from tasks.data.dataset import VisionDataset
+from tasks.data.folders import existing_root
+from tasks.data.formats.coco import read_coco
+from tasks.data.formats.voc import read_voc
+from tasks.data.images import check_size, read_image
 from tasks.errors import UserError
-from tasks.folders import existing_root
-from tasks.images import check_size, read_image
 from tasks.registry import closest
 
 

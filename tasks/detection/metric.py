@@ -12,10 +12,10 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from tasks.detection.annotations import Annotations
+from tasks.data.annotations import Annotations
+from tasks.data.samples import Batch
 from tasks.detection.average_precision import voc_average_precision
-from tasks.detection.drawing import draw_precision_recall
-from tasks.samples import Batch
+from tasks.report.plots import draw_precision_recall
 
 # The order of `COCOeval.stats` for boxes. AP is the mean over IoU 0.50 to 0.95, AR recall over the same;
 # _1, _10, _100 are detections allowed per image; small, medium, large areas below 32**2, 96**2 pixels, and

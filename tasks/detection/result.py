@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.detection.drawing import draw_boxes
+from tasks.report.boxes import draw_boxes
 
 DRAWN_FROM = 0.3
 

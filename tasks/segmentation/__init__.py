@@ -1,6 +1,6 @@
 """Segmentation: a label for every pixel."""
 
-from tasks import resize
+from tasks.data import resize
 from tasks.segmentation import coco, dataset, metric, transforms
 from tasks.segmentation.multi_scale import multi_scale_scores
 from tasks.segmentation.result import SegmentationResult

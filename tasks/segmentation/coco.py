@@ -10,13 +10,13 @@ import numpy as np
 from mmengine.registry import DATASETS
 
 from heads.deeplabv3 import IGNORE
-from tasks.coco_file import read_coco_file
-from tasks.dataset import PackedStrings
+from tasks.data.folders import existing_root
+from tasks.data.formats.coco_file import read_coco_file
+from tasks.data.formats.masks import MaskCounts
+from tasks.data.images import check_size
+from tasks.data.packed import PackedStrings
 from tasks.errors import UserError, listing
-from tasks.folders import existing_root
-from tasks.images import check_size
 from tasks.segmentation.dataset import VOC_CLASSES, SegmentationDataset, match_names
-from tasks.segmentation.masks import MaskCounts
 
 # VOC's names where COCO has another; the rest are spelt alike.
 COCO_NAMES = {
@@ -44,7 +44,7 @@ class CocoAsVOC(SegmentationDataset):
         min_area: leave out images whose objects of VOC's kinds cover fewer pixels in all; DeepLab's authors
             pretrain on those above 1000 (arXiv 1706.05587, section 4.1).
         classes: class names of the model; must be VOC's.
-        training, augment, strict, seed: as in `tasks.dataset.VisionDataset`.
+        training, augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
 
     Raises:
         UserError: a file is missing or is no COCO annotation, a category of VOC is not in it, or no image is

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from tasks.dataset import PackedStrings, VisionDataset
+from tasks.data.dataset import VisionDataset
+from tasks.data.folders import existing_root, is_held_out, list_images
+from tasks.data.formats.masks import check_masks, read_mask
+from tasks.data.packed import PackedStrings
 from tasks.errors import UserError, listing
-from tasks.folders import existing_root, is_held_out, list_images
-from tasks.segmentation.masks import check_masks, read_mask
 
 VOC_CLASSES = (
     'background',
@@ -51,7 +52,7 @@ class MaskFileDataset(SegmentationDataset):
     Args:
         pairs: (image file, mask file).
         classes: class names in the order of the masks' indices.
-        augment, training, strict, seed: as in `tasks.dataset.VisionDataset`.
+        augment, training, strict, seed: as in `tasks.data.dataset.VisionDataset`.
 
     Attributes:
         counts: what the masks hold.
@@ -107,7 +108,7 @@ class VOCSegmentation(MaskFileDataset):
         root: folder that holds VOC2012, or that folder itself.
         split: 'train', 'val', 'trainval', 'train_aug', or any other list in ImageSets/Segmentation.
         classes: class names of the model; must be those of the data.
-        augment, training, strict, seed: as in `tasks.dataset.VisionDataset`.
+        augment, training, strict, seed: as in `tasks.data.dataset.VisionDataset`.
 
     Raises:
         UserError: a folder, list, image or mask is missing; see also `MaskFileDataset`.
@@ -171,7 +172,7 @@ class MaskFolder(MaskFileDataset):
             Which ones is decided by their names, so that adding files moves no other file.
         classes: class names of the model; must be those of the data.
         training: use the part that is not set aside (True), or the part that is (False).
-        augment, strict, seed: as in `tasks.dataset.VisionDataset`.
+        augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
 
     Raises:
         UserError: a folder or the class list is missing, or a picture has no mask; see also

@@ -14,9 +14,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from heads.deeplabv3 import IGNORE
-from tasks.drawing import draw_confusion
+from tasks.data.samples import Batch
 from tasks.errors import listing
-from tasks.samples import Batch
+from tasks.report.plots import draw_confusion
 
 
 @METRICS.register_module()

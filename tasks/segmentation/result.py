@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.drawing import BACKGROUND, INK, fitting_font
-from tasks.segmentation.masks import voc_palette
+from tasks.data.formats.masks import voc_palette
+from tasks.report.drawing import BACKGROUND, INK, fitting_font
 
 OPACITY = 0.55
 LEGEND_LIMIT = 12  # classes in a legend, the largest first

@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from heads.deeplabv3 import IGNORE
-from tasks.resize import IMAGENET_MEAN, as_size
+from tasks.data.resize import IMAGENET_MEAN, as_size
 
 
 @TRANSFORMS.register_module()

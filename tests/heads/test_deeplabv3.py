@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from backbones import MobileNetV2
-from backbones.convert import split_weights
-from backbones.pretrained import copy_matching, read_state_dict
+from backbones.weights.load import copy_matching, read_state_dict
+from backbones.weights.split import split_weights
 from heads import DeepLabV3Head
 from heads.deeplabv3 import possible_winners
 

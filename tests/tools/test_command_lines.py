@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.runner import load_config, train
+from tasks.build import load_config
+from tasks.training.train import train
 
 
 def tool(root: Path, name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:

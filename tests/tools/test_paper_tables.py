@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones import MobileNetV2
+from backbones.counting import atrous_surplus, multiply_adds, peak_memory
 from heads import DeepLabV3Head, LinearHead, SSDLiteHead
-from tasks.counting import atrous_surplus, multiply_adds, peak_memory
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,1 @@
+"""Weights of MobileNetV2 wherever they come from: files, layouts, published names."""

@@ -1,0 +1,268 @@
+"""Opening weight files of every kind as plain named tensors. A weight file never runs code.
+
+`.pth` and its like (`weights_only=True`), `.safetensors`, Keras' `.h5`, `.npz` of named variables, and
+TensorFlow checkpoints. The last two kinds of reader are extras and imported only when needed.
+"""
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.weights.layouts import WeightFacts
+
+# Where a state dict carries what it is only right with: in the metadata that torch saves along and ignores.
+FACTS_KEY = 'kestrel'
+
+
+def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]:
+    """Read named tensors from a weight file of any kind, by its ending.
+
+    Args:
+        path: the file; for a TensorFlow checkpoint its prefix (`model.ckpt-1450000`) or `.index` file.
+
+    Returns:
+        The tensors by name, and what the file says it is only right with, where it does.
+
+    Raises:
+        ValueError: unreadable, truncated, no weight file, or of a kind whose reader is not installed.
+    """
+    if path.suffix in ('.h5', '.hdf5', '.keras'):
+        return read_h5(path), None
+    if path.suffix == '.npz':
+        return read_npz(path), None
+    if path.suffix == '.safetensors':
+        return read_safetensors(path), None
+    if path.suffix == '.index' or Path(f'{path}.index').is_file():
+        return read_tensorflow(path), None
+    content = read_plain(path)
+    return unwrap_state_dict(content, path), facts_of(content)
+
+
+def exists(path: Path) -> bool:
+    """Whether `path` is a file, or the prefix of a TensorFlow checkpoint."""
+    return path.is_file() or Path(f'{path}.index').is_file()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read named tensors from a weight file of any kind; see `read_weight_file`."""
+    return read_weight_file(path)[0]
+
+
+def unwrap_state_dict(content: object, path: Path) -> dict[str, Tensor]:
+    """Take the state dict out of the containers that training programs put around it."""
+    for wrapper in ('state_dict', 'model_state_dict', 'model', 'net'):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path}: expected a state dict, got {type(content).__name__}')
+    # A file saved from DistributedDataParallel carries this prefix.
+    state = {str(key).removeprefix('module.'): value for key, value in content.items()}
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        found = ', '.join(list(state)[:4])
+        raise ValueError(f'{path}: expected a state dict of tensors, found {found or "nothing"}')
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def facts_of(content: Any) -> WeightFacts | None:
+    """Return what a Kestrel checkpoint, or a file that Kestrel converted, says its weights are right with."""
+    noted = getattr(content, '_metadata', None)
+    if isinstance(noted, Mapping) and isinstance(noted.get(FACTS_KEY), Mapping):
+        return WeightFacts.from_plain(noted[FACTS_KEY])
+    spec = content.get('model') if isinstance(content, Mapping) and 'state_dict' in content else None
+    if not isinstance(spec, Mapping) or not isinstance(spec.get('backbone'), Mapping):
+        return None
+    backbone = spec['backbone']
+    return WeightFacts.from_plain(
+        {
+            'padding': backbone.get('padding') or 'symmetric',
+            'norm_eps': backbone.get('norm_eps') or 1e-5,
+            'normalise': spec['normalise'],
+        }
+    )
+
+
+def read_plain(path: Path) -> object:
+    """`torch.load` of tensors and plain values only, with errors a user can act on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, truncated, no torch file, or holds more than plain data.
+    """
+    size = path.stat().st_size
+    try:
+        with warnings.catch_warnings():
+            # Said of any pickle torch did not write; what is wrong with it comes as an error below.
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch names what it will not build; a text file trips over an opcode instead.
+        if re.search(r'GLOBAL [A-Za-z_][\w.]* was not|Unsupported class', str(error)):
+            raise ValueError(
+                f'{path}: refused, because it holds Python objects, not only tensors and plain values; '
+                'opening it could run code. Save it again as a plain state dict '
+                '(torch.save(model.state_dict(), ...)).'
+            ) from error
+        raise ValueError(f'{path}: not a weight file ({size:,} bytes)') from error
+    except Exception as error:  # whatever torch trips over in half a file
+        raise ValueError(
+            f'{path}: not a readable weight file, or truncated ({size:,} bytes); copy or train it again'
+        ) from error
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """Read an `.npz` of named variables, for example every variable of a TensorFlow checkpoint."""
+    try:
+        # np.load leaves a file open that it cannot read; given an open one, it does not.
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in content.files}
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        raise ValueError(
+            f'{path}: not a readable .npz, or truncated ({path.stat().st_size:,} bytes): {error}'
+        ) from error
+    return {
+        key: torch.from_numpy(value)
+        for key, value in arrays.items()
+        if value.dtype.kind in 'fiu' and value.ndim
+    }
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a `.safetensors` file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f'{path}: not a readable .safetensors file, or truncated ({path.stat().st_size:,} bytes): {error}'
+        ) from error
+
+
+def read_h5(path: Path) -> dict[str, Tensor]:
+    """Read Keras' weights as `layer/variable`: `save_weights` of Keras 1 and 2, or a whole saved model.
+
+    Raises:
+        ValueError: h5py is not installed, or the file is truncated or not Keras'.
+    """
+    if path.suffix == '.keras':
+        raise ValueError(
+            f"{path}: a .keras archive is not read; save the weights as .h5 (model.save('x.h5'))"
+        )
+    try:
+        import h5py  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(f"{path}: reading it needs the extra: pip install -e '.[keras]' (h5py)") from error
+    arrays: dict[str, Tensor] = {}
+
+    def take(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or not item.shape or name.startswith('optimizer'):
+            return
+        if item.dtype.kind not in 'fiu' or '/' not in name:
+            return
+        parts = name.split('/')
+        if parts[-2] == 'vars':  # Keras 3's own format, whose groups note the layer's name
+            layer, variable = str(item.parent.attrs.get('name', parts[-3])), parts[-1]
+            norm = ('gamma', 'beta', 'moving_mean', 'moving_variance')
+            group: Any = item.parent
+            variable = (norm if len(group) == 4 else ('kernel', 'bias'))[int(variable)]
+        else:
+            layer, variable = parts[-2], parts[-1].split(':')[0]
+        # Names of earlier Keras.
+        layer = {'Logits': 'predictions'}.get(layer, layer)
+        variable = {'depthwise_kernel': 'kernel'}.get(variable, variable)
+        arrays[f'{layer}/{variable}'] = torch.from_numpy(np.asarray(item))
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(take)
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f'{path}: not a readable Keras file, or truncated ({path.stat().st_size:,} bytes): {error}'
+        ) from error
+    return arrays
+
+
+def read_tensorflow(path: Path) -> dict[str, Tensor]:
+    """Read every variable of a TensorFlow checkpoint, by its name.
+
+    Raises:
+        ValueError: TensorFlow is not installed, or cannot read the checkpoint.
+    """
+    prefix = str(path).removesuffix('.index')
+    try:
+        # Hundreds of megabytes, and wanted for nothing else: an extra, imported here only.
+        from tensorflow import train  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is a TensorFlow checkpoint; reading it needs the extra: pip install -e '.[tensorflow]'. "
+            'Or save its variables where TensorFlow is: r = tf.train.load_checkpoint(PREFIX); '
+            "numpy.savez('out.npz', **{n: r.get_tensor(n) for n in r.get_variable_to_shape_map()})"
+        ) from error
+    try:
+        reader = train.load_checkpoint(prefix)
+        arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # TensorFlow's errors are classes of its own
+        raise ValueError(f'{path}: TensorFlow cannot read this checkpoint: {error}') from error
+    return {
+        key: torch.from_numpy(np.asarray(value))
+        for key, value in arrays.items()
+        if np.ndim(value) and np.asarray(value).dtype.kind in 'fiu'
+    }
+
+
+def write_state_dict(state: Mapping[str, Tensor], path: Path, facts: WeightFacts | None = None) -> None:
+    """Write a plain state dict, noting in torch's metadata what it is only right with."""
+    from collections import OrderedDict
+
+    content: Any = OrderedDict(state)
+    if facts is not None:
+        content._metadata = OrderedDict({FACTS_KEY: facts.as_plain()})
+    torch.save(content, path)
+
+
+def write_npz(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write named variables."""
+    np.savez(path, **{key: value.numpy() for key, value in state.items()})  # type: ignore[arg-type]
+
+
+def write_h5(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write `layer/variable` arrays as Keras' `load_weights(path, by_name=True)` reads them.
+
+    Raises:
+        ValueError: h5py is not installed.
+    """
+    try:
+        import h5py  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(f"{path}: writing it needs the extra: pip install -e '.[keras]' (h5py)") from error
+    layers: dict[str, list[str]] = {}
+    for key in state:
+        layers.setdefault(key.split('/')[0], []).append(key)
+    with h5py.File(path, 'w') as file:
+        file.attrs['layer_names'] = [layer.encode() for layer in layers]
+        file.attrs['backend'] = b'tensorflow'
+        for layer, keys in layers.items():
+            group = file.create_group(layer)
+            group.attrs['weight_names'] = [key.encode() for key in keys]
+            for key in keys:
+                group.create_dataset(key, data=state[key].numpy())
+
+
+def check_sha256(path: Path, digits: str) -> None:
+    """Raise ValueError unless the file's sha256 begins with `digits`."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(digits):
+        raise ValueError(
+            f'{path}: wrong sha256: expected {digits}..., got {found[: len(digits)]}... The download was cut '
+            'off or changed: delete the file and try again'
+        )

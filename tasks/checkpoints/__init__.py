@@ -1,0 +1,1 @@
+"""Checkpoints: the file, models from it, other projects' weights."""

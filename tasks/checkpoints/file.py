@@ -1,0 +1,115 @@
+"""The checkpoint file: tensors and plain values only, written whole or not at all.
+
+    format        1
+    state_dict    the weights to use (the averaged ones where EMA is on)
+    model         plain arguments that rebuild the model: backbone, head, normalise
+    classes       class names in order
+    preprocess    transforms that turn a picture into the network's input, and the channel order
+    metrics       the last validation's scores
+    config        the config as plain values; config_text the same as text
+    versions      of Kestrel and the libraries
+    training      only in last.pth: everything `--resume` needs
+
+Nothing in it is ever executed: it opens with `weights_only=True`, and its names are looked up in registries.
+"""
+
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from backbones.weights.load import read_plain
+from tasks.errors import UserError
+from tasks.model import VisionModel
+from tasks.plain import plain, to_plain
+
+FORMAT = 1
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint under a temporary name, flush it to the disk, then rename it.
+
+    Whatever happens, `path` holds either the old checkpoint or the new one.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    plain = {'format': FORMAT, **to_plain(content)}
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp', delete=False
+        ) as file:
+            temporary = Path(file.name)
+            torch.save(plain, file)
+            file.flush()
+            os.fsync(file.fileno())
+        # NamedTemporaryFile makes files private; others may read what a plain open() would let them.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        kept = 'the earlier one is kept' if path.exists() else 'none was there before'
+        raise UserError(
+            f'could not write {path} ({error}); {kept}. Free some space, then continue with --resume.'
+        ) from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Open a Kestrel checkpoint on the CPU.
+
+    Raises:
+        UserError: missing, truncated, not a checkpoint, or holding more than plain values.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'there is no checkpoint {path}')
+    try:
+        content = read_plain(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not isinstance(content, dict) or 'state_dict' not in content or 'model' not in content:
+        keys = list(content)[:4] if isinstance(content, dict) else type(content).__name__
+        raise UserError(
+            f'{path} is no Kestrel checkpoint (it holds {keys}). Weights of other projects load with '
+            'tools/test.py CONFIG --checkpoint FILE, or model.backbone.pretrained=FILE.'
+        )
+    if content.get('format', 0) > FORMAT:
+        raise UserError(f'{path} was written by a newer Kestrel (format {content["format"]})')
+    return content
+
+
+def describe(model: VisionModel, config: Config) -> dict[str, Any]:
+    """Return what every checkpoint of a run says of its model, as plain values."""
+    libraries = ('torch', 'torchvision', 'mmengine-lite', 'albumentations', 'numpy')
+    return to_plain(
+        {
+            'task': model.task.name,
+            'model': model.spec,
+            'classes': list(model.classes),
+            'preprocess': {
+                'transforms': list(model.preprocess),
+                'channel_order': 'RGB',
+                'normalise': model.spec['normalise'],
+            },
+            'config': plain(config),
+            'config_text': config.pretty_text,
+            'versions': {name: _version(name) for name in ('kestrel', *libraries)},
+        }
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return None

@@ -1,0 +1,1 @@
+"""Data of every task: reading pictures and annotations, data sets, augmentation, loading."""

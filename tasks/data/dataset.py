@@ -1,0 +1,116 @@
+"""What the data sets of all tasks share, unreadable files above all.
+
+A file that cannot be read is named and passed over, or fatal with `strict`: a training sample is replaced
+by the next readable one (the same one in every run), an evaluation sample is left out and counted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from tasks.data.augment import Augment
+from tasks.data.images import ImageError, read_image
+from tasks.data.packed import PackedStrings
+from tasks.data.samples import Sample, SampleInfo, SampleKey, Skipped
+from tasks.errors import UserError
+
+
+class VisionDataset(ABC):
+    """A data set of images with targets, indexed by `SampleKey` or a plain number.
+
+    Args:
+        paths: the image files, in a stable order.
+        classes: class names, in the order of their indices.
+        augment: config entries of the transforms; see `tasks.data.augment.Augment`.
+        training: replace an unreadable sample (True) or leave it out (False).
+        strict: read everything now, and fail listing every unreadable file.
+        seed: seed of the run.
+        compose: further arguments of `albumentations.Compose`.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        classes: Sequence[str],
+        *,
+        augment: Sequence[Mapping[str, Any]] = (),
+        training: bool = False,
+        strict: bool = False,
+        seed: int = 0,
+        compose: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.paths = PackedStrings(paths)
+        self.classes = tuple(classes)
+        self.training = training
+        self.augment = Augment(augment, seed=seed, **(compose or {}))
+        if strict:
+            self._read_everything()
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What mmengine hands to metrics."""
+        return {'classes': list(self.classes)}
+
+    @abstractmethod
+    def target(self, index: int) -> dict[str, Any]:
+        """Return what belongs to image `index`, by albumentations' names (`mask`, `bboxes`), plus extras."""
+
+    @abstractmethod
+    def to_target(self, augmented: Mapping[str, Any]) -> Any:
+        """Turn augmented targets into a `Sample`'s target."""
+
+    def read(self, index: int) -> np.ndarray:
+        """Read image `index`, RGB uint8 (H, W, 3); raise ImageError when it is of no use."""
+        return read_image(self.paths[index])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: SampleKey | int) -> Sample | Skipped:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        skipped: list[Skipped] = []
+        # Bounded, so that a folder gone missing does not walk a million files.
+        for step in range(min(len(self), 100)):
+            place = (index + step) % len(self)
+            try:
+                return self._load(place, epoch, tuple(skipped))
+            except ImageError as error:
+                skipped.append(Skipped(str(error.path), error.reason))
+                if not self.training:
+                    return skipped[0]
+        raise UserError(
+            f'{len(skipped)} files in a row cannot be read, from {skipped[0].path} ({skipped[0].reason}) to '
+            f'{skipped[-1].path}. Is the data folder still there?'
+        )
+
+    def _load(self, index: int, epoch: int, skipped: tuple[Skipped, ...]) -> Sample:
+        path = self.paths[index]
+        image = self.read(index)
+        size = (image.shape[0], image.shape[1])
+        augmented = self.augment(epoch=epoch, index=index, image=image, **self.target(index))
+        content = None if self.training else self.augment.content_size(*size)
+        info = SampleInfo(index=index, path=path, size=size, content=content)
+        return Sample(augmented['image'], self.to_target(augmented), info, skipped)
+
+    def _read_everything(self) -> None:
+        def problem(index: int) -> str | None:
+            try:
+                self.read(index)
+            except ImageError as error:
+                return str(error)
+            return None
+
+        from rich.progress import track
+
+        with ThreadPoolExecutor() as pool:
+            found = track(
+                pool.map(problem, range(len(self))), 'reading every image (strict)', len(self), transient=True
+            )
+            problems = [each for each in found if each]
+        if problems:
+            raise UserError(
+                f'strict: {len(problems)} of {len(self)} images cannot be read:\n  ' + '\n  '.join(problems)
+            )

@@ -1,0 +1,1 @@
+"""File formats of annotations, each read and written here."""

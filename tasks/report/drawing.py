@@ -1,0 +1,67 @@
+"""Pictures of results that no single task owns: captions and contact sheets."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+BACKGROUND = (255, 255, 255)
+INK = (20, 20, 20)
+
+
+def captioned(image: Image.Image, text: str, *, min_width: int = 160) -> Image.Image:
+    """Return the picture with a line of text on a white strip below it.
+
+    A picture narrower than `min_width` pixels is enlarged (nearest pixel) so that the text has room.
+    """
+    if image.width < min_width:
+        factor = -(-min_width // image.width)
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    size = max(12, image.width // 24)
+    strip = round(size * 1.6)
+    canvas = Image.new('RGB', (image.width, image.height + strip), BACKGROUND)
+    canvas.paste(image, (0, 0))
+    font = fitting_font(text, image.width - 8, size)
+    ImageDraw.Draw(canvas).text(
+        (image.width / 2, image.height + strip / 2), text, fill=INK, font=font, anchor='mm'
+    )
+    return canvas
+
+
+def fitting_font(text: str, width: float, size: int, *, smallest: int = 8) -> ImageFont.FreeTypeFont:
+    """Return the default font at `size` points, or smaller so that `text` fits into `width` pixels."""
+    while True:
+        font = ImageFont.load_default(size)
+        if size <= smallest or font.getlength(text) <= width:
+            return font  # type: ignore[return-value]  # a FreeType font whenever a size is given
+        size -= 1
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[Image.Image, str]], *, columns: int | None = None, cell: int = 200
+) -> Image.Image:
+    """Return a grid of thumbnails, each titled above.
+
+    Args:
+        pictures: (picture, title), in reading order; at least one.
+        columns: pictures in a row; by default about 4:3 overall.
+        cell: side of a thumbnail in pixels.
+    """
+    columns = columns or max(1, min(len(pictures), round((len(pictures) * 4 / 3) ** 0.5)))
+    rows = -(-len(pictures) // columns)
+    gap, title_height = 12, 26
+    canvas = Image.new(
+        'RGB',
+        (gap + columns * (cell + gap), gap + rows * (cell + title_height + gap)),
+        BACKGROUND,
+    )
+    draw = ImageDraw.Draw(canvas)
+    for position, (picture, title) in enumerate(pictures):
+        left = gap + position % columns * (cell + gap)
+        top = gap + position // columns * (cell + title_height + gap)
+        scale = cell / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        thumbnail = picture.resize(size, Image.Resampling.LANCZOS)
+        canvas.paste(thumbnail, (left + (cell - size[0]) // 2, top + title_height + (cell - size[1]) // 2))
+        font = fitting_font(title, cell, 16)
+        draw.text((left + cell / 2, top + title_height / 2), title, fill=INK, font=font, anchor='mm')
+    return canvas

@@ -1,0 +1,1 @@
+"""Training and evaluation: a wrapper around mmengine's Runner, with its known gaps filled."""

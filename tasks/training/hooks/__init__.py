@@ -1,0 +1,1 @@
+"""What happens around iterations and epochs: averaging, saving, stopping, progress."""

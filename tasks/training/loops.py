@@ -1,0 +1,231 @@
+"""Training and validation loops on top of mmengine's: exact resume, stop requests, skipped files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, broadcast, get_world_size
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, ValLoop
+from torch import nn
+
+from tasks.data.samples import Batch, Skipped
+from tasks.errors import Interrupted, UserError
+from tasks.model import NonFiniteLossError
+from tasks.training.hooks.ema import EMAHook, unwrap
+from tasks.training.hooks.saving import LAST
+from tasks.training.hooks.stopping import StopRequest
+from tasks.training.seeding import seed_everything
+
+
+@LOOPS.register_module()
+class TrainLoop(EpochBasedTrainLoop):
+    """mmengine's epoch loop, able to begin in the middle of an epoch.
+
+    mmengine's iteration loop walks through all the data up to the place where it resumes
+    (open-mmlab/mmengine#1520); its epoch loop can only resume between epochs.
+
+    Attributes:
+        validated_iter: iteration count at the latest validation, so that a run stopped between an epoch
+            and its validation validates first.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.validated_iter = -1
+        self.stop_request = StopRequest()
+        self.skips = SkipLog(self.runner, 'training')
+
+    @property
+    def at_update(self) -> bool:
+        """Whether no gradients are held back for accumulation: only then is the state complete."""
+        return self.runner.optim_wrapper.should_update()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the position of `SaveHook`'s training state."""
+        self._iter, self._epoch = state['iter'], state['epoch']
+        self.validated_iter = state['validated_iter']
+        self.stop_training = state['stop_training']
+
+    def run(self) -> nn.Module:
+        """Train to the end, or until a stop request, which saves and raises Interrupted."""
+        with self.stop_request.listening():
+            self.runner.call_hook('before_train')
+            if self._validation_due():
+                self._finish_epoch()
+            while self._epoch < self._max_epochs and not self.stop_training:
+                self.run_epoch()
+                self.stop_if_asked()
+                self._finish_epoch()
+                self.stop_if_asked()
+            self.runner.call_hook('after_train')
+            self.skips.close()
+        return self.runner.model
+
+    def _validation_due(self) -> bool:
+        return (
+            self.runner.val_loop is not None
+            and self._iter > 0
+            and self._iter == self._epoch * len(self.dataloader)
+            and self.validated_iter != self._iter
+            and self._epoch >= self.val_begin
+            and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
+        )
+
+    def _finish_epoch(self) -> None:
+        if self._validation_due():
+            self._warn_of_young_statistics()
+            self.runner.val_loop.run()
+        if self.at_update:
+            self.runner.saver.write(self.runner, LAST)
+
+    def _warn_of_young_statistics(self) -> None:
+        """Say when batch norms' running statistics still remember their start.
+
+        The classic way to a model that is good in training and bad in evaluation
+        (tensorflow/tensorflow#36065, pytorch/pytorch#5406).
+        """
+        model = unwrap(self.runner.model)
+        if hasattr(model.backbone, 'load_report') or model.norm_eval:
+            return
+        momenta = [
+            module.momentum
+            for module in model.modules()
+            if isinstance(module, nn.BatchNorm2d) and module.momentum is not None
+        ]
+        share = (1 - min(momenta, default=1.0)) ** self._iter
+        if share > 0.05:
+            self.runner.logger.warning(
+                f'after {self._iter} iterations the norm statistics are still {share:.0%} their initial '
+                f'values (momentum {min(momenta)}): scores are lower than the weights deserve'
+            )
+
+    def run_epoch(self) -> None:
+        """Run what is left of the current epoch."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        sampler: Any = self.dataloader.sampler
+        sampler.epoch = self._epoch
+        sampler.start = done * (self.dataloader.batch_size or 1)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, batch in enumerate(self.dataloader, start=done):
+            self.run_iter(index, batch)
+            self.runner.call_hook('between_iterations')
+            self.stop_if_asked()
+        sampler.start = 0
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Batch) -> None:  # type: ignore[override]
+        """Train on one batch, from a random state that depends on its position only."""
+        self.skips.add(data_batch['skipped'])
+        seed_everything(self.runner.seed, self._iter, self.runner.rank)
+        try:
+            super().run_iter(idx, data_batch)  # type: ignore[arg-type]
+        except NonFiniteLossError as error:
+            paths = [info.path for info in data_batch['infos']]
+            shown = '\n  '.join(paths[:64]) + ('\n  ...' if len(paths) > 64 else '')
+            raise UserError(
+                f'the loss is no longer finite ({error}) at iteration {self._iter + 1} (epoch '
+                f'{self._epoch + 1}). {self._newest_checkpoint()} Lower the learning rate, add clip_grad, or '
+                f'look at the samples of this batch:\n  {shown}'
+            ) from error
+
+    def _newest_checkpoint(self) -> str:
+        last = Path(self.runner.work_dir) / LAST
+        return f'The newest state before it is {last}.' if last.exists() else 'Nothing was saved before it.'
+
+    def stop_if_asked(self) -> None:
+        """Save and raise Interrupted if a stop was asked for and the state is complete."""
+        # While gradients accumulate the state is not complete: go on to the next update.
+        finished = self._epoch == self._max_epochs and self.validated_iter == self._iter
+        if finished or not self.at_update or not self.stop_request.came():
+            return
+        if self._iter == (self._epoch + 1) * len(self.dataloader):
+            return  # the last iteration of an epoch: let the epoch be closed first
+        self.runner.saver.write(self.runner, LAST)
+        raise Interrupted(
+            f'stopped at iteration {self._iter} of {self._max_iters}; everything is saved in '
+            f'{self.runner.work_dir}/{LAST}.\nContinue with the same command and --resume.',
+            signal_number=self.stop_request.signal_number or 0,
+        )
+
+
+@LOOPS.register_module()
+class EvalLoop(ValLoop):
+    """mmengine's validation loop, which leaves out unreadable files and heeds stop requests.
+
+    Without autocast: a score should not depend on whether the machine has bfloat16.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skips = SkipLog(self.runner, 'evaluation')
+
+    def run(self) -> dict[str, float]:
+        """Evaluate the whole data set and return the scores."""
+        synchronise_statistics(self.runner)
+        metrics = super().run()
+        self.skips.close()
+        return metrics
+
+    @torch.inference_mode()
+    def run_iter(self, idx: int, data_batch: Batch) -> None:  # type: ignore[override]
+        """Evaluate one batch."""
+        self.skips.add(data_batch['skipped'])
+        self._stop_if_asked()
+        self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
+        outputs: Sequence[Any] = self.runner.model.val_step(data_batch)  # type: ignore[operator]
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _stop_if_asked(self) -> None:
+        # Processes have different numbers of batches here and cannot agree in between: they finish.
+        loop = self.runner.training_loop
+        if loop is None or self.runner.distributed or not loop.at_update or not loop.stop_request.came():
+            return
+        for hook in self.runner.hooks:
+            if isinstance(hook, EMAHook):
+                hook.after_val_epoch(self.runner)
+        loop.stop_if_asked()
+
+
+def synchronise_statistics(runner: Any) -> None:
+    """Give every process the main one's norm statistics: what is saved is what is scored."""
+    if not runner.distributed:
+        return
+    averages = [hook.averaged.module for hook in runner.hooks if isinstance(hook, EMAHook) and hook.averaged]
+    for model in (unwrap(runner.model), *averages):
+        for buffer in model.buffers():
+            broadcast(buffer)
+
+
+class SkipLog:
+    """Names every unreadable file once, and counts them.
+
+    Attributes:
+        files: reason by path, of all files passed over so far.
+    """
+
+    def __init__(self, runner: Any, stage: str) -> None:
+        self.files: dict[str, str] = {}
+        self._runner = runner
+        self._stage = stage
+
+    def add(self, skipped: Sequence[Skipped]) -> None:
+        """Log the files that are new."""
+        for each in skipped:
+            if each.path not in self.files:
+                self.files[each.path] = each.reason
+                self._runner.logger.warning(f'skipped {each.path}: {each.reason}')
+
+    def close(self) -> None:
+        """Gather what all processes passed over, and log the count if there is one."""
+        if get_world_size() > 1:
+            gathered = all_gather_object(self.files)
+            self.files = {path: reason for files in gathered for path, reason in files.items()}
+        if self.files:
+            self._runner.logger.warning(
+                f'{self._stage}: {len(self.files)} files could not be read and were passed over'
+            )

@@ -1,0 +1,59 @@
+"""Augmentation is built by name and depends on (seed, epoch, index) only."""
+
+import numpy as np
+import pytest
+
+from tasks.data.augment import Augment
+from tasks.errors import UserError
+
+PIPELINE = [
+    {'type': 'RandomResizedCrop', 'size': (16, 16)},
+    {
+        'type': 'OneOf',
+        'p': 0.9,
+        'transforms': [{'type': 'HorizontalFlip', 'p': 1.0}, {'type': 'VerticalFlip', 'p': 1.0}],
+    },
+    {'type': 'ColorJitter', 'p': 0.8},
+]
+IMAGE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+
+
+def test_the_same_key_gives_the_same_image_whatever_came_before() -> None:
+    one, other = Augment(PIPELINE, seed=1), Augment(PIPELINE, seed=1)
+    for index in range(5):
+        other(epoch=0, index=index, image=IMAGE)
+    np.testing.assert_array_equal(
+        one(epoch=3, index=7, image=IMAGE)['image'], other(epoch=3, index=7, image=IMAGE)['image']
+    )
+
+
+@pytest.mark.parametrize('change', [{'seed': 2}, {'epoch': 1}, {'index': 1}])
+def test_seed_epoch_and_index_each_change_the_image(change: dict) -> None:
+    key = {'seed': 0, 'epoch': 0, 'index': 0}
+
+    def augmented(seed: int, epoch: int, index: int) -> np.ndarray:
+        return Augment(PIPELINE, seed=seed)(epoch=epoch, index=index, image=IMAGE)['image']
+
+    assert (augmented(**key) != augmented(**{**key, **change})).any()
+
+
+def test_interpolation_has_a_name() -> None:
+    shrunk = Augment([{'type': 'Resize', 'height': 1, 'width': 1, 'interpolation': 'area'}])
+    mean = IMAGE.reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(shrunk(epoch=0, index=0, image=IMAGE)['image'][0, 0], mean, atol=1)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ({'type': 'HorizontalFlop'}, 'Did you mean HorizontalFlip'),
+        ({'type': 'HorizontalFlip', 'probability': 1}, 'probability'),
+        ({'type': 'Resize', 'height': 4, 'width': 4, 'interpolation': 'best'}, "'best' is none of"),
+        ({'type': 'Compose'}, 'Compose'),
+        ({'type': 'numpy'}, "no transform is called 'numpy'"),
+        ('HorizontalFlip', 'must be dict'),
+    ],
+)
+def test_a_wrong_entry_is_explained(entry: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Augment([entry])  # type: ignore[list-item]

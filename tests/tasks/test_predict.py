@@ -1,0 +1,132 @@
+"""Predicting: any picture in; results, annotated pictures and a sheet out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.data.folders import find_images
+from tasks.errors import UserError
+from tasks.model import VisionModel
+from tasks.predict import output_names, predict_files
+
+
+@pytest.fixture
+def model() -> VisionModel:
+    torch.manual_seed(0)
+    return VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.35},
+        {'type': 'LinearHead'},
+        classes=('blue', 'green', 'red'),
+        preprocess=[{'type': 'ResizeCenterCrop', 'resize': 32, 'crop': 32}],
+    ).eval()
+
+
+def test_a_path_an_array_a_list_and_a_folder_agree(model: VisionModel, folders: Path) -> None:
+    from tasks.data.images import read_image
+
+    path = folders / 'test/red/1.png'
+    one = model.predict(path)
+    assert one.path == str(path)
+    same = [
+        model.predict(str(path)),
+        model.predict(read_image(path)),
+        *model.predict([path, read_image(path)]),
+    ]
+    for other in same:
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-6)
+    in_folder = model.predict(folders / 'test')
+    assert len(in_folder) == 12
+    np.testing.assert_allclose(in_folder[9].scores, one.scores, atol=1e-6)
+
+
+def test_predicting_leaves_the_model_as_it_was(model: VisionModel, folders: Path) -> None:
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.predict(folders / 'test')
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 300), (31, 33), (700, 500)])
+def test_pictures_of_any_size_are_answered_and_drawn(model: VisionModel, size: tuple[int, int]) -> None:
+    result = model.predict(np.zeros((*size, 3), np.uint8))
+    assert result.scores.shape == (3,)
+    assert isinstance(result.draw(), Image.Image)
+
+
+@pytest.mark.parametrize(
+    'array',
+    [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_an_array_that_is_no_picture_is_explained(model: VisionModel, array: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r'RGB uint8 \(height, width, 3\), got'):
+        model.predict(array)
+
+
+def test_what_is_no_array_is_explained(model: VisionModel) -> None:
+    for picture in (Image.new('RGB', (8, 8)), [Image.new('RGB', (8, 8))], 3):
+        with pytest.raises(
+            UserError, match=r'a picture must be a path or an RGB uint8 array, got (Image|int)'
+        ):
+            model.predict(picture)
+
+
+def test_results_stay_inside_the_folder_when_inputs_are_given_by_dots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    names = output_names(['../a/x.jpg', 'b/y.jpg'])
+    assert names == [Path('a/x.jpg'), Path('here/b/y.jpg')]
+
+
+def test_files_are_predicted_into_a_folder(model: VisionModel, folders: Path, tmp_path: Path) -> None:
+    (folders / 'test/red/broken.jpg').write_text('no picture')
+    out = tmp_path / 'out'
+    report = predict_files(model, [folders / 'test'], out)
+    assert len(report['predictions']) == 12
+    assert list(report['skipped']) == [str(folders / 'test/red/broken.jpg')]
+    assert json.loads((out / 'predictions.json').read_text()) == json.loads(json.dumps(report))
+    first = report['predictions'][0]
+    assert first['class_name'] in ('blue', 'green', 'red')
+    assert sum(score for _, score in first['top5']) == pytest.approx(1.0, abs=1e-4)
+    for entry in report['predictions']:
+        with Image.open(entry['picture']) as picture:
+            assert picture.width >= 160
+    with Image.open(out / 'contact_sheet.png') as sheet:
+        assert sheet.width > 600
+
+
+def test_pictures_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    paths = [str(tmp_path / each) for each in ('a/x.png', 'b/x.png', 'b/x.bmp', 'b/y.JPEG')]
+    assert [str(each) for each in output_names(paths)] == ['a/x.png', 'b/x.png', 'b/x_bmp.png', 'b/y.png']
+
+
+def test_what_cannot_be_predicted_is_said(model: VisionModel, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='there is no file or folder'):
+        find_images([tmp_path / 'nowhere'])
+    with pytest.raises(UserError, match='no pictures'):
+        find_images([tmp_path])
+    (tmp_path / 'a.jpg').write_text('x')
+    with pytest.raises(UserError, match='none of the 1 files is a readable picture'):
+        predict_files(model, [tmp_path / 'a.jpg'], tmp_path / 'out')
+
+
+def test_a_users_picture_is_never_overwritten(model: VisionModel, folders: Path) -> None:
+    picture = folders / 'test/red/1.png'
+    before = picture.read_bytes()
+    for inputs, out in (([picture], picture.parent), ([folders / 'test'], folders / 'test')):
+        with pytest.raises(UserError, match='choose another --out'):
+            predict_files(model, inputs, out)
+    assert picture.read_bytes() == before
+
+
+def test_a_model_can_be_pickled(model: VisionModel) -> None:
+    """As torch.save(model) and handing it to another process do."""
+    import pickle
+
+    assert pickle.loads(pickle.dumps(model)).classes == model.classes
