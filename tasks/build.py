@@ -9,13 +9,12 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS
 
-from heads.base import HEADS
 from tasks.data.dataset import VisionDataset
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain
-from tasks.registry import build, closest, find
-from tasks.task import find_task
+from tasks.registry import build, closest
+from tasks.task import load_tasks
 
 # Every key a config may have, so that a misspelt one is an error and not a silent default.
 KEYS = (
@@ -147,7 +146,7 @@ def build_dataset(
     config: Config, stage: str, *, root: Path, classes: Sequence[str] | None, seed: int
 ) -> VisionDataset:
     """Build the data set of 'train_dataloader', 'val_dataloader' or 'test_dataloader'."""
-    find_task(find(HEADS, config.model.get('head'), where='model.head').task)  # registers its data sets
+    load_tasks()
     loader = config.get(stage)
     if loader is None:
         raise UserError(f'the config has no {stage}')

@@ -9,12 +9,6 @@ from typing import NoReturn
 class UserError(Exception):
     """Bad usage or bad input: the message says what was got, what was expected, and the fix."""
 
-    def __init__(self, message: str) -> None:
-        # What a loading process raised comes back from torch with that process's traceback around it.
-        if message.startswith('Caught UserError in DataLoader worker'):
-            message = message.rpartition('tasks.errors.UserError: ')[2].rstrip()
-        super().__init__(message)
-
 
 class Interrupted(Exception):  # noqa: N818 (a request obeyed, not an error)
     """Training was asked to stop (Ctrl-C or SIGTERM) and has saved its state.

@@ -1,7 +1,7 @@
 """What the runner must know of a task, and where it finds it.
 
-A task is a subpackage of `tasks` whose `__init__` defines `TASK`. A head names its task; nothing else in the
-project lists tasks.
+A task is a subpackage of `tasks` whose `__init__` defines `TASK` and registers what the task offers. A head
+names its task; nothing else in the project lists tasks.
 """
 
 import importlib
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from heads.base import HEADS
 from tasks.errors import UserError
 
 
@@ -25,8 +26,8 @@ class Task:
         metric: config entry of the metric used when a config names none.
         batch_augment: builds a callable (images, targets) -> (images, targets) from the config entries
             and `num_classes=`; None where the task has none.
-        multi_scale: (model, normalised images) -> outputs for `Head.predict`, averaged over several scales of
-            the images; None where the task has none.
+        multi_scale: (model, RGB uint8 images on its device) -> outputs for `Head.predict`, averaged over
+            several scales of the images; None where the task has none.
         maps_back: answers are places in the picture, so what prepares it must be undone.
     """
 
@@ -48,3 +49,11 @@ def find_task(name: str) -> Task:
         return importlib.import_module(f'tasks.{name}').TASK
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f'no task is called {name!r}: {error}') from error
+
+
+def load_tasks() -> None:
+    """Import the tasks of all heads, so that what they register is known whatever was used before."""
+    HEADS.import_from_location()
+    for head in HEADS.module_dict.values():
+        if (name := getattr(head, 'task', None)) is not None:
+            find_task(name)

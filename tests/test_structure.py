@@ -1,37 +1,122 @@
 """Claims about the project as a whole: who imports whom, and what an import costs."""
 
 import ast
+import graphlib
 import importlib.metadata
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-ALLOWED = {
-    'backbones': {'backbones'},
-    'heads': {'heads'},
-    'tasks': {'backbones', 'heads', 'tasks'},
-}
+PACKAGES = ('layers', 'backbones', 'heads', 'tasks', 'deploy', 'tools')
+LEAVES = ('tasks',)  # rooms that are their __init__ only: a new file beside it needs a room
 
 
-def imported_packages(file: Path) -> set[str]:
-    names: set[str] = set()
+def modules(root: Path) -> dict[str, Path]:
+    """Return every file of the packages by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for file in (root / package).rglob('*.py'):
+            name = '.'.join(file.relative_to(root).with_suffix('').parts)
+            found[name.removesuffix('.__init__')] = file
+    return found
+
+
+def imports(file: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
+    """Yield (line, module) of every import of ours, those inside functions included."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split('.')[0] for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split('.')[0])
-    return names
+            assert node.level == 0, f'{file}:{node.lineno}: a relative import'
+            inside = [f'{node.module}.{alias.name}' for alias in node.names]
+            names = [name if name in known else node.module for name in inside]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name in known)
 
 
-@pytest.mark.parametrize('package', ALLOWED)
-def test_imports_point_one_way(root: Path, package: str) -> None:
-    ours = {'backbones', 'heads', 'tasks', 'tools', 'configs', 'tests', 'benchmarks'}
-    files = list((root / package).rglob('*.py'))
-    assert files
-    for file in files:
-        assert imported_packages(file) & ours <= ALLOWED[package], file
+def drawn_arrows(root: Path) -> dict[str, set[str]]:
+    """Return the list of CONTRIBUTING.md: room -> rooms it may import, in its order."""
+    text = (root / 'CONTRIBUTING.md').read_text()
+    lines = re.findall(r'^([a-z.0-9_]+) +<-(.*)$', text, re.M)
+    return {room: {each.strip() for each in allowed.split(',') if each.strip()} for room, allowed in lines}
+
+
+def room_of(module: str, rooms: Iterable[str]) -> str:
+    """Return the innermost room a module lies in."""
+    inside = [room for room in rooms if module == room or module.startswith(f'{room}.')]
+    assert inside, f'{module} belongs to no room of CONTRIBUTING.md'
+    room = max(inside, key=len)
+    assert room not in LEAVES or module == room, f'{module} belongs to no room of CONTRIBUTING.md'
+    return room
+
+
+def test_every_import_is_an_arrow_of_the_drawing_and_every_arrow_is_used(root: Path) -> None:
+    known, drawn = modules(root), drawn_arrows(root)
+    used: dict[str, set[str]] = {room: set() for room in drawn}
+    wrong = []
+    for module, file in known.items():
+        room = room_of(module, drawn)
+        for line, name in imports(file, known):
+            other = room_of(name, drawn)
+            used[room] |= {other} - {room}
+            if other not in drawn[room] | {room}:
+                wrong.append(f'{file.relative_to(root)}:{line}: {room} may not import {other} ({name})')
+    assert not wrong, '\n'.join(wrong)
+    assert used == drawn, {room: drawn[room] - used[room] for room in drawn if drawn[room] - used[room]}
+
+
+def test_no_arrow_of_the_drawing_points_down(root: Path) -> None:
+    above: set[str] = set()
+    for room, allowed in drawn_arrows(root).items():
+        assert allowed <= above, f'{room} imports {allowed - above}, which stand below it'
+        above.add(room)
+
+
+def test_no_files_import_each_other(root: Path) -> None:
+    known = modules(root)
+    graph = {module: {name for _, name in imports(file, known)} for module, file in known.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_what_contributing_says_of_places_is_so(root: Path) -> None:
+    rows = re.findall(r'^\| [^|`]+ \| (`.*)\|$', (root / 'CONTRIBUTING.md').read_text(), re.M)
+    assert len(rows) > 6
+    for row in rows:
+        *files, name = [each for each in re.findall(r'`([^`]+)`', row) if each != 'configs/']
+        for file in files:
+            text = (root / file).read_text()
+            assert re.search(rf'^ *(def|class) {name}\b|^{name}\b', text, re.M), f'{name} is not in {file}'
+            assert len(Path(file).parts) <= 4
+
+
+def test_no_file_is_long(root: Path) -> None:
+    exempt = {'make_demo_data.py'}  # one generator, drawn from top to bottom
+    counts = {file: len(file.read_text().splitlines()) for file in modules(root).values()}
+    assert not {file: count for file, count in counts.items() if count > 350 and file.name not in exempt}
+
+
+@pytest.mark.parametrize('task', ['classification', 'detection', 'segmentation'])
+def test_what_is_registered_does_not_depend_on_what_was_used_before(root: Path, task: str) -> None:
+    """A fresh process that has only touched one task knows what the others offer."""
+    code = (
+        f'import sys; sys.path.insert(0, {str(root)!r})\n'
+        'from mmengine.registry import DATASETS, METRICS, TRANSFORMS\n'
+        'from tasks.task import find_task\n'
+        f'find_task({task!r})\n'
+        'from tasks.data.augment import Augment\n'
+        'for name in ("ResizePad", "ResizeCenterCrop", "RandomIoUCrop", "RandomScaleCrop"):\n'
+        '    Augment([{"type": name}])\n'
+        'print(*sorted({*DATASETS.module_dict, *METRICS.module_dict, *TRANSFORMS.module_dict}))\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    known = set(done.stdout.split())
+    assert {'ImageFolder', 'CocoDetection', 'MaskFolder', 'SegmentationMetric', 'DetectionMetric'} <= known
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'convert_weights', 'make_demo_data'])

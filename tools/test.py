@@ -41,9 +41,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.build import load_config
+    from tasks import evaluate, load_config
     from tasks.errors import UserError
-    from tasks.training.evaluate import evaluate
+    from tasks.training.cpu import tune_cpu
+    from tasks.training.seeding import seed_everything
+
+    tune_cpu()
+    seed_everything(0)
 
     if arguments.source.endswith('.py'):
         config, checkpoint = load_config(arguments.source, arguments.cfg_options), arguments.checkpoint
@@ -61,6 +65,7 @@ def main() -> None:
         root=arguments.data_root,
         out=arguments.out,
         multi_scale=arguments.multi_scale,
+        verbose=True,
     )
 
 

@@ -49,8 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.build import load_config
-    from tasks.training.train import train
+    from tasks import load_config, train
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.amp is not None:

@@ -1,6 +1,6 @@
 """The checkpoint file: tensors and plain values only, written whole or not at all.
 
-    format        1
+    format        2; 1 had the state of hooks in other places
     state_dict    the weights to use (the averaged ones where EMA is on)
     model         plain arguments that rebuild the model: backbone, head, normalise
     classes       class names in order
@@ -28,7 +28,7 @@ from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain, to_plain
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -85,7 +85,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     if content.get('format', 0) > FORMAT:
         raise UserError(f'{path} was written by a newer Kestrel (format {content["format"]})')
-    return content
+    return _as_format_2(content) if content.get('format', 0) < 2 else content
+
+
+def _as_format_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint of format 1, or before, with its training state as it is written now."""
+    state = content.get('training')
+    if not isinstance(state, dict) or 'hooks' in state:
+        return content
+    hooks: dict[str, Any] = {'SaveHook': {'best': state.get('best'), 'metrics': content.get('metrics', {})}}
+    if state.get('ema_steps') is not None:
+        hooks['EMAHook'] = {'steps': state['ema_steps']}
+    for number, stopper in enumerate(state.get('early_stopping', ()), start=1):
+        hooks[f'EarlyStopping {number}' if number > 1 else 'EarlyStopping'] = stopper
+    return {**content, 'training': {**state, 'hooks': hooks}}
 
 
 def describe(model: VisionModel, config: Config) -> dict[str, Any]:

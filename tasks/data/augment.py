@@ -15,6 +15,7 @@ from mmengine.registry import TRANSFORMS
 
 from tasks.errors import UserError
 from tasks.registry import closest
+from tasks.task import load_tasks
 
 # Without this the import asks the network for a newer release.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
@@ -114,6 +115,7 @@ def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:
 
     if not isinstance(entry, Mapping) or not isinstance(entry.get('type'), str):
         raise UserError(f"{where} must be dict(type='Name', ...), got {entry!r}")
+    load_tasks()
     name = entry['type']
     options = {key: value for key, value in entry.items() if key != 'type'}
     factory = TRANSFORMS.module_dict.get(name) or getattr(albumentations, name, None)

@@ -86,6 +86,16 @@ class VisionDataset(ABC):
             f'{skipped[-1].path}. Is the data folder still there?'
         )
 
+    def __getitems__(self, keys: Sequence[SampleKey]) -> list[Sample | Skipped | UserError]:
+        """Return the samples of a batch, or a user's error among them (torch's loader calls this).
+
+        Raised in a loading process, it would come back with that process's traceback in its message.
+        """
+        try:
+            return [self[key] for key in keys]
+        except UserError as error:
+            return [error]
+
     def _load(self, index: int, epoch: int, skipped: tuple[Skipped, ...]) -> Sample:
         path = self.paths[index]
         image = self.read(index)

@@ -1,13 +1,14 @@
 """Samplers and loaders: every sample exactly once, in an order that depends on (seed, epoch) only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.dist import get_dist_info
 from torch.utils.data import DataLoader, Sampler
 
 from tasks.data.dataset import VisionDataset
-from tasks.data.samples import Batch, SampleKey, collate
+from tasks.data.samples import Batch, Sample, SampleKey, Skipped, collate
+from tasks.errors import UserError
 
 
 class EpochSampler(Sampler[SampleKey]):
@@ -54,9 +55,27 @@ class EpochSampler(Sampler[SampleKey]):
             yield SampleKey(index, self.epoch)
 
 
+class Loader(DataLoader[Batch]):
+    """torch's loader, which raises a user's error where the batch would have come."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator is enough
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def collate_or_error(samples: Sequence[Sample | Skipped | UserError]) -> Batch | UserError:
+    """Return a batch, or the user's error that came in its place."""
+    try:
+        return next((each for each in samples if isinstance(each, UserError)), None) or collate(samples)  # type: ignore[arg-type]
+    except UserError as error:
+        return error
+
+
 def build_loader(
     dataset: VisionDataset, *, batch_size: int, num_workers: int, training: bool, seed: int
-) -> DataLoader[Batch]:
+) -> Loader:
     """Build a loader over `EpochSampler`.
 
     Args:
@@ -67,12 +86,12 @@ def build_loader(
         seed: seed of the run.
     """
     sampler = EpochSampler(len(dataset), training=training, seed=seed)
-    return DataLoader(
+    return Loader(
         dataset,  # type: ignore[arg-type]  # a map-style data set keyed by SampleKey
         batch_size=batch_size,
         sampler=sampler,  # type: ignore[arg-type]
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=collate_or_error,
         # A set smaller than a batch still trains.
         drop_last=training and len(sampler) >= batch_size,
         pin_memory=torch.cuda.is_available(),

@@ -2,27 +2,31 @@
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
+from tasks.answer import Network
 from tasks.build import build_dataset, build_model, check_loader, data_root, evaluation_stage
 from tasks.checkpoints.file import read_checkpoint
 from tasks.checkpoints.foreign import adopt_file, check_classes, load_weights
 from tasks.checkpoints.load import model_from_checkpoint
 from tasks.errors import UserError
-from tasks.training.cpu import tune_cpu
+from tasks.model import VisionModel
+from tasks.training.hooks.progress import ProgressHook
 from tasks.training.parts import (
     build_metric,
     make_folder,
-    optional_hooks,
+    report_of,
     runner_options,
+    show_report,
     stage_loader,
     write_report,
 )
 from tasks.training.runner import KestrelRunner
-from tasks.training.seeding import seed_everything
 
 
 def evaluate(
@@ -32,8 +36,13 @@ def evaluate(
     root: str | None = None,
     out: str | None = None,
     multi_scale: bool = False,
+    network: Network | None = None,
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Score a checkpoint on its data.
+
+    Draws no random numbers of its own and prints nothing unless told to; unreadable files are in the report,
+    and named on stderr.
 
     Args:
         config: the config, or None to take the one stored in the checkpoint.
@@ -41,14 +50,17 @@ def evaluate(
         root: data root instead of the config's.
         out: file to write the report to, as JSON.
         multi_scale: average over several scales and mirror images, in tasks that can.
+        network: computes the outputs instead of the model, from RGB uint8 images (B, 3, H, W).
+        verbose: log, show progress and print the table, as `tools/test.py` does.
 
     Returns:
         The report.
+
+    Raises:
+        UserError: something is missing, unreadable or does not fit.
     """
     if out is not None:
         make_folder(Path(out).parent)
-    tune_cpu()
-    seed_everything(0)
     content: Mapping[str, Any] | None = None
     if config is None:
         if checkpoint is None:
@@ -73,21 +85,31 @@ def evaluate(
     if multi_scale:
         if model.task.multi_scale is None:
             raise UserError(f'--multi-scale: {model.task.name} is scored at one scale only')
-        model.multi_scale = model.task.multi_scale
+        network = partial(_at_several_scales, model)
     with tempfile.TemporaryDirectory() as scratch:
         runner = KestrelRunner(
             model=model,
             work_dir=scratch,
             val_dataloader=stage_loader(config, stage, dataset, 0),
-            val_cfg={'type': 'EvalLoop'},
+            val_cfg={},
             val_evaluator=[build_metric(config, model)],
-            custom_hooks=optional_hooks(None),
+            custom_hooks=[ProgressHook()] if verbose else [],
+            console=verbose,
+            network=network,
             **runner_options(config, 0),
         )
         try:
             runner.logger.info(f'{stage.removesuffix("_dataloader")}: {dataset}')
             runner.val()
-            folder = None if out is None else Path(out).parent
-            return write_report(runner, folder, name='metrics.json' if out is None else Path(out).name)
+            if verbose:
+                show_report(runner)
+            if out is not None:
+                written = write_report(runner, Path(out))
+                runner.logger.info(f'wrote {", ".join(map(str, written))}')
+            return report_of(runner)
         finally:
             runner.close()
+
+
+def _at_several_scales(model: VisionModel, images: Tensor) -> Any:
+    return model.task.multi_scale(model, images.to(model.device))  # type: ignore[misc]  # asked for above

@@ -4,35 +4,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import all_gather_object, broadcast, get_world_size
-from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, ValLoop
 from torch import nn
 
+from tasks.answer import Network
 from tasks.data.samples import Batch, Skipped
 from tasks.errors import Interrupted, UserError
-from tasks.model import NonFiniteLossError
-from tasks.training.hooks.ema import EMAHook, unwrap
+from tasks.model import BatchAugment, NonFiniteLossError
 from tasks.training.hooks.saving import LAST
 from tasks.training.hooks.stopping import StopRequest
 from tasks.training.seeding import seed_everything
 
 
-@LOOPS.register_module()
 class TrainLoop(EpochBasedTrainLoop):
     """mmengine's epoch loop, able to begin in the middle of an epoch.
 
     mmengine's iteration loop walks through all the data up to the place where it resumes
     (open-mmlab/mmengine#1520); its epoch loop can only resume between epochs.
 
+    Args:
+        runner, dataloader: as in mmengine.
+        batch_augment: mixes every batch before its loss.
+        **cycle: `max_epochs`, `val_begin`, `val_interval`.
+
     Attributes:
         validated_iter: iteration count at the latest validation, so that a run stopped between an epoch
             and its validation validates first.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, runner: Any, dataloader: Any, *, batch_augment: BatchAugment | None = None, **cycle: Any
+    ) -> None:
+        super().__init__(runner, dataloader, **cycle)
+        self.batch_augment = batch_augment
         self.validated_iter = -1
         self.stop_request = StopRequest()
         self.skips = SkipLog(self.runner, 'training')
@@ -43,7 +48,7 @@ class TrainLoop(EpochBasedTrainLoop):
         return self.runner.optim_wrapper.should_update()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up the position of `SaveHook`'s training state."""
+        """Take up the position that `training_state` noted."""
         self._iter, self._epoch = state['iter'], state['epoch']
         self.validated_iter = state['validated_iter']
         self.stop_training = state['stop_training']
@@ -86,7 +91,7 @@ class TrainLoop(EpochBasedTrainLoop):
         The classic way to a model that is good in training and bad in evaluation
         (tensorflow/tensorflow#36065, pytorch/pytorch#5406).
         """
-        model = unwrap(self.runner.model)
+        model = self.runner.bare_model
         if hasattr(model.backbone, 'load_report') or model.norm_eval:
             return
         momenta = [
@@ -122,7 +127,7 @@ class TrainLoop(EpochBasedTrainLoop):
         self.skips.add(data_batch['skipped'])
         seed_everything(self.runner.seed, self._iter, self.runner.rank)
         try:
-            super().run_iter(idx, data_batch)  # type: ignore[arg-type]
+            super().run_iter(idx, {**data_batch, 'batch_augment': self.batch_augment})  # type: ignore[arg-type]
         except NonFiniteLossError as error:
             paths = [info.path for info in data_batch['infos']]
             shown = '\n  '.join(paths[:64]) + ('\n  ...' if len(paths) > 64 else '')
@@ -152,52 +157,52 @@ class TrainLoop(EpochBasedTrainLoop):
         )
 
 
-@LOOPS.register_module()
 class EvalLoop(ValLoop):
     """mmengine's validation loop, which leaves out unreadable files and heeds stop requests.
 
     Without autocast: a score should not depend on whether the machine has bfloat16.
+
+    Args:
+        runner, dataloader, evaluator: as in mmengine.
+        network: computes the outputs instead of the runner's model; see `tasks.answer`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, runner: Any, dataloader: Any, evaluator: Any, *, network: Network | None = None
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator)
+        self.network = network
         self.skips = SkipLog(self.runner, 'evaluation')
 
     def run(self) -> dict[str, float]:
         """Evaluate the whole data set and return the scores."""
         synchronise_statistics(self.runner)
+        self.runner.model_to_use.eval()
         metrics = super().run()
         self.skips.close()
         return metrics
 
-    @torch.inference_mode()
     def run_iter(self, idx: int, data_batch: Batch) -> None:  # type: ignore[override]
         """Evaluate one batch."""
         self.skips.add(data_batch['skipped'])
         self._stop_if_asked()
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
-        outputs: Sequence[Any] = self.runner.model.val_step(data_batch)  # type: ignore[operator]
-        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        predictor = self.runner.model_to_use.predictor
+        results = predictor.answer(data_batch['images'], data_batch['infos'], network=self.network)
+        self.evaluator.process(data_samples=results, data_batch=data_batch)
+        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=results)
 
     def _stop_if_asked(self) -> None:
         # Processes have different numbers of batches here and cannot agree in between: they finish.
         loop = self.runner.training_loop
-        if loop is None or self.runner.distributed or not loop.at_update or not loop.stop_request.came():
-            return
-        for hook in self.runner.hooks:
-            if isinstance(hook, EMAHook):
-                hook.after_val_epoch(self.runner)
-        loop.stop_if_asked()
+        if loop is not None and not self.runner.distributed:
+            loop.stop_if_asked()
 
 
 def synchronise_statistics(runner: Any) -> None:
     """Give every process the main one's norm statistics: what is saved is what is scored."""
-    if not runner.distributed:
-        return
-    averages = [hook.averaged.module for hook in runner.hooks if isinstance(hook, EMAHook) and hook.averaged]
-    for model in (unwrap(runner.model), *averages):
-        for buffer in model.buffers():
+    if runner.distributed:
+        for buffer in [*runner.bare_model.buffers(), *runner.model_to_use.buffers()]:
             broadcast(buffer)
 
 

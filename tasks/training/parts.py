@@ -11,11 +11,12 @@ from mmengine.dist import is_main_process
 from mmengine.registry import HOOKS, METRICS
 
 from tasks.data.dataset import VisionDataset
-from tasks.data.loader import build_loader
+from tasks.data.loader import Loader, build_loader
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain
 from tasks.registry import build, check_options, find
+from tasks.task import load_tasks
 from tasks.training.hooks.ema import EMAHook
 from tasks.training.hooks.stopping import EarlyStopping
 from tasks.training.runner import KestrelRunner
@@ -24,13 +25,15 @@ _run_numbers = itertools.count()
 
 
 def make_folder(folder: Path) -> None:
+    """Make a folder, or raise UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'cannot make the folder {folder}: {error}') from error
 
 
-def stage_loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> Any:
+def stage_loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> Loader:
+    """Build the loader of 'train_dataloader', 'val_dataloader' or 'test_dataloader'."""
     options = config[stage]
     return build_loader(
         dataset,
@@ -42,19 +45,19 @@ def stage_loader(config: Config, stage: str, dataset: VisionDataset, seed: int) 
 
 
 def build_metric(config: Config, model: VisionModel) -> Any:
+    """Build the metric a config names, or the task's own."""
+    load_tasks()
     entry = plain(config.get('evaluator')) or model.task.metric
     factory = find(METRICS, entry, where='evaluator')
-    if not hasattr(
-        factory, 'primary'
-    ):  # mmengine's own metrics: one of them writes files wherever it is told
+    # mmengine's own metrics have none; one of them writes files wherever it is told.
+    if not hasattr(factory, 'primary'):
         raise UserError(f'evaluator: {entry["type"]} is no metric of {model.task.name}')
     return build(METRICS, entry, where='evaluator')
 
 
-def optional_hooks(config: Config | None) -> list[Any]:
-    hooks: list[Any] = [build(HOOKS, {'type': 'ProgressHook'}, where='progress')]
-    if config is None:
-        return hooks
+def optional_hooks(config: Config) -> list[Any]:
+    """Return the hooks that a training config asks for."""
+    hooks: list[Any] = []
     for key, factory in (('ema', EMAHook), ('early_stopping', EarlyStopping)):
         entry = plain(config.get(key))
         if entry is None or entry is False:
@@ -69,7 +72,7 @@ def optional_hooks(config: Config | None) -> list[Any]:
 
 
 def runner_options(config: Config, seed: int) -> dict[str, Any]:
-    interval = int(config.get('log_interval', 10))
+    """Return the Runner's options that training and evaluation share."""
     backends = [{'type': 'LocalVisBackend'}]
     if config.get('tensorboard', False):
         if importlib.util.find_spec('tensorboard') is None:
@@ -81,7 +84,7 @@ def runner_options(config: Config, seed: int) -> dict[str, Any]:
         'experiment_name': f'kestrel_{next(_run_numbers)}',
         'randomness': {'seed': seed},
         'default_hooks': {
-            'logger': {'type': 'LoggerHook', 'interval': interval},
+            'logger': {'type': 'LineHook', 'interval': int(config.get('log_interval', 10))},
             'checkpoint': None,
             'sampler_seed': None,
         },
@@ -90,27 +93,30 @@ def runner_options(config: Config, seed: int) -> dict[str, Any]:
     }
 
 
-def write_report(runner: KestrelRunner, folder: Path | None, name: str = 'metrics.json') -> dict[str, Any]:
-    """Print the last evaluation's table, write metrics.json and draw its pictures."""
-    metric: Any = runner.val_loop.evaluator.metrics[0]  # type: ignore[attr-defined]
-    if not metric.report:  # resumed when nothing was left to do
-        runner.logger.info('nothing was evaluated; the scores of the finished run stay as they are')
-        return {}
-    skipped = runner.val_loop.skips.files  # type: ignore[attr-defined]
-    report = {**metric.report, 'skipped': skipped}
-    if not is_main_process():
-        return report
-    from rich.console import Console
+def report_of(runner: KestrelRunner) -> dict[str, Any]:
+    """Return what metrics.json holds of the last evaluation; nothing when there was none."""
+    metric, loop = runner.val_evaluator.metrics[0], runner.evaluation_loop
+    return {**metric.report, 'skipped': loop.skips.files} if metric.report else {}
 
-    Console().print(metric.table())
-    for note in metric.notes():
-        print(note)
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(json.dumps(report, indent=1), encoding='utf-8')
-            pictures = metric.draw(folder)
-        except OSError as error:
-            raise UserError(f'cannot write to {folder}: {error}') from error
-        print(f'wrote {", ".join(str(path) for path in (folder / name, *pictures))}')
-    return report
+
+def show_report(runner: KestrelRunner) -> None:
+    """Print the last evaluation's table, and what its means could hide."""
+    if is_main_process():
+        from rich.console import Console
+
+        metric = runner.val_evaluator.metrics[0]
+        Console().print(metric.table())
+        for note in metric.notes():
+            print(note)
+
+
+def write_report(runner: KestrelRunner, path: Path) -> list[Path]:
+    """Write the last evaluation's scores to `path` and its pictures beside it; return the files."""
+    if not is_main_process():
+        return []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report_of(runner), indent=1), encoding='utf-8')
+        return [path, *runner.val_evaluator.metrics[0].draw(path.parent)]
+    except OSError as error:
+        raise UserError(f'cannot write to {path.parent}: {error}') from error

@@ -5,39 +5,50 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import RUNNERS
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from tasks.answer import Network
 from tasks.checkpoints.file import read_checkpoint
 from tasks.data.loader import close_loader
 from tasks.errors import UserError
-from tasks.plain import to_plain
+from tasks.model import BatchAugment, VisionModel
+from tasks.plain import plain
 from tasks.training.device import pick_device
-from tasks.training.hooks.ema import EMAHook
 from tasks.training.hooks.progress import ConsoleHandler, ProgressHook
-from tasks.training.hooks.saving import SaveHook
-from tasks.training.loops import TrainLoop
+from tasks.training.hooks.saving import SaveHook, hooks_with_state, restore
+from tasks.training.loops import EvalLoop, TrainLoop
 
 
-def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, ConfigDict) else to_plain(value)
-
-
-@RUNNERS.register_module()
 class KestrelRunner(Runner):
-    """The Runner that `tasks.training.train` builds.
+    """The Runner of a training or an evaluation.
 
     Args:
+        console: log to the console; else only warnings, to stderr.
         sync_bn: share batch-norm statistics between processes (GPUs only, as in torch).
-        **runner: mmengine Runner's own arguments.
+        batch_augment: mixes the batches of training.
+        network: computes the outputs that are evaluated, instead of the model.
+        **runner: mmengine Runner's own arguments; `train_cfg` are those of `TrainLoop`.
+
+    Attributes:
+        averaged_model: what is evaluated and saved instead of the model that is trained, if anything.
     """
 
-    def __init__(self, *, sync_bn: bool = False, **runner: Any) -> None:
+    def __init__(
+        self,
+        *,
+        console: bool = True,
+        sync_bn: bool = False,
+        batch_augment: BatchAugment | None = None,
+        network: Network | None = None,
+        **runner: Any,
+    ) -> None:
+        self._console = console
         self._sync_bn = sync_bn
+        self._batch_augment, self._network = batch_augment, network
+        self.averaged_model: VisionModel | None = None
         super().__init__(**runner)
 
     @property
@@ -50,6 +61,39 @@ class KestrelRunner(Runner):
         """The training loop, or None when this runner only evaluates."""
         return self._train_loop if isinstance(self._train_loop, TrainLoop) else None
 
+    @property
+    def evaluation_loop(self) -> EvalLoop:
+        """The validation loop, built."""
+        loop = self.val_loop
+        assert isinstance(loop, EvalLoop)
+        return loop
+
+    @property
+    def bare_model(self) -> VisionModel:
+        """The model that is trained, without what distributes it."""
+        return self.model.module if is_model_wrapper(self.model) else self.model  # type: ignore[return-value]
+
+    @property
+    def model_to_use(self) -> VisionModel:
+        """The model that is evaluated and saved."""
+        return self.bare_model if self.averaged_model is None else self.averaged_model
+
+    def build_train_loop(self, loop: Any) -> TrainLoop:
+        """Our loop, with its batch augmentation."""
+        if not isinstance(loop, TrainLoop):
+            loop = TrainLoop(self, self._train_dataloader, batch_augment=self._batch_augment, **loop)
+        return loop
+
+    def build_val_loop(self, loop: Any) -> EvalLoop:
+        """Our loop, with its network."""
+        if not isinstance(loop, EvalLoop):
+            loop = EvalLoop(self, self._val_dataloader, self._val_evaluator, network=self._network)
+        return loop
+
+    def set_randomness(self, seed: int, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Remember the seed. The command has seeded already, and every iteration does; see `seeding`."""
+        self._seed, self._deterministic = seed, deterministic
+
     def build_logger(
         self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any
     ) -> MMLogger:
@@ -60,7 +104,7 @@ class KestrelRunner(Runner):
             self._experiment_name, log_level=log_level, log_file=log_file, file_mode='a'
         )
         kept = [each for each in logger.handlers if isinstance(each, logging.FileHandler)]
-        logger.handlers = [ConsoleHandler(), *kept]
+        logger.handlers = [ConsoleHandler() if self._console else warnings_only(), *kept]
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
@@ -122,7 +166,7 @@ class KestrelRunner(Runner):
         self._has_loaded = True
         content = read_checkpoint(str(self._load_from))
         self._check_resumable(content)
-        self.saver.resume(self, content)
+        restore(self, content)
         self.logger.info(f'resumed {self._load_from} at iteration {self.iter} of {self.max_iters}')
 
     def _check_resumable(self, content: dict[str, Any]) -> None:
@@ -142,12 +186,14 @@ class KestrelRunner(Runner):
             )
         if state['seed'] != self.seed:
             raise UserError(f'{source} comes from a run with --seed {state["seed"]}, not {self.seed}')
-        if (state['weights'] is None) != (not any(isinstance(hook, EMAHook) for hook in self.hooks)):
+        if (state['weights'] is None) != (self.averaged_model is None):
             raise UserError(
                 f'{source} comes from a run {"without" if state["weights"] is None else "with"} ema'
             )
+        for name in hooks_with_state(self).keys() - state['hooks'].keys():
+            self.logger.warning(f'{source} knows nothing of {name}, which begins anew')
         for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'early_stopping'):
-            if content['config'].get(key) != _plain(self.cfg.get(key)):
+            if content['config'].get(key) != plain(self.cfg.get(key)):
                 self.logger.warning(
                     f'{key} differs from {source}, whose learning rate and schedule go on as they were'
                 )
@@ -160,3 +206,10 @@ class KestrelRunner(Runner):
         if self._train_loop is not None and self.rank == 0:
             name = Path(self.cfg.filename or 'config.py').name
             (Path(self.work_dir) / name).write_text(self.cfg.pretty_text, encoding='utf-8')
+
+
+def warnings_only() -> logging.Handler:
+    """Return a handler for programs that call Kestrel: they hear of what was left out only."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    return handler

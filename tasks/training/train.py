@@ -13,16 +13,20 @@ from tasks.checkpoints.file import describe
 from tasks.checkpoints.foreign import adopt_file
 from tasks.checkpoints.transfer import transfer_weights
 from tasks.errors import UserError
+from tasks.model import BatchAugment, VisionModel
 from tasks.plain import plain
 from tasks.training.cpu import tune_cpu
 from tasks.training.device import pick_device, resolve_amp, start_process_group
+from tasks.training.hooks.progress import ProgressHook
 from tasks.training.hooks.saving import LAST, SaveHook
 from tasks.training.optim import check_optim_wrapper, check_schedulers
 from tasks.training.parts import (
     build_metric,
     make_folder,
     optional_hooks,
+    report_of,
     runner_options,
+    show_report,
     stage_loader,
     write_report,
 )
@@ -68,33 +72,27 @@ def train(
         adopt_file(config, checkpoint or start)
     model = build_model(config, classes=training.classes, training=training)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
-    entries = plain(config.train_dataloader.get('batch_augment', []))
-    if entries:
-        if model.task.batch_augment is None:
-            raise UserError(f'batch_augment: {model.task.name} has none')
-        model.batch_augment = model.task.batch_augment(entries, num_classes=len(training.classes))
-
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())
     optim_wrapper = check_optim_wrapper(plain(config.optim_wrapper))
     optim_wrapper.setdefault('type', 'AutocastOptimWrapper' if amp else 'OptimWrapper')
-    cycle = plain(config.train_cfg)
     make_folder(folder)
     save = SaveHook(describe(model, config), int(config.get('save_every_iters', 0)))
     runner = KestrelRunner(
         model=model,
         work_dir=str(folder),
         train_dataloader=stage_loader(config, 'train_dataloader', training, seed),
-        train_cfg={'type': 'TrainLoop', **cycle},
+        train_cfg=plain(config.train_cfg),
         optim_wrapper=optim_wrapper,
         param_scheduler=check_schedulers(plain(config.get('param_scheduler', []))) or None,
         val_dataloader=stage_loader(config, 'val_dataloader', validation, seed),
-        val_cfg={'type': 'EvalLoop'},
+        val_cfg={},
         val_evaluator=[build_metric(config, model)],
-        custom_hooks=[save, *optional_hooks(config), *hooks],
+        custom_hooks=[ProgressHook(), save, *optional_hooks(config), *hooks],
         resume=checkpoint is not None,
         load_from=None if checkpoint is None else str(checkpoint),
         launcher=launcher,
         sync_bn=bool(config.get('sync_bn', False)),
+        batch_augment=_batch_augment(config, model),
         **runner_options(config, seed),
     )
     log = runner.logger.info
@@ -114,12 +112,27 @@ def train(
             # While gradients accumulate the schedule steps first, as it should: it counts iterations.
             warnings.filterwarnings('ignore', r'Detected call of `scheduler\.step\(\)` before')
             runner.train()
-        validation: Any = runner.val_loop
-        if not validation.evaluator.metrics[0].report and not (folder / 'metrics.json').exists():
-            validation.run()  # an earlier run stopped after its last epoch, before it wrote its report
-        return write_report(runner, folder)
+        file = folder / 'metrics.json'
+        if not report_of(runner) and not file.exists():
+            runner.evaluation_loop.run()  # an earlier run stopped between its last epoch and its report
+        if report_of(runner):
+            show_report(runner)
+            written = write_report(runner, file)
+            log(f'wrote {", ".join(map(str, written))}')
+        else:
+            log('nothing was evaluated; the scores of the finished run stay as they are')
+        return report_of(runner)
     finally:
         runner.close()
+
+
+def _batch_augment(config: Config, model: VisionModel) -> BatchAugment | None:
+    entries = plain(config.train_dataloader.get('batch_augment', []))
+    if not entries:
+        return None
+    if model.task.batch_augment is None:
+        raise UserError(f'batch_augment: {model.task.name} has none')
+    return model.task.batch_augment(entries, num_classes=len(model.classes))
 
 
 def _checkpoint_to_resume(folder: Path, resume: str | bool) -> Path | None:

@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from tasks.errors import UserError
@@ -31,9 +30,10 @@ class EMAHook(Hook):
         self.decay = decay
         self.averaged: AveragedModel | None = None
 
-    def before_train(self, runner: Any) -> None:
-        if self.averaged is None:
-            self.averaged = AveragedModel(unwrap(runner.model), multi_avg_fn=self._average, use_buffers=True)
+    def before_run(self, runner: Any) -> None:
+        if runner.training_loop is not None:
+            self.averaged = AveragedModel(runner.bare_model, multi_avg_fn=self._average, use_buffers=True)
+            runner.averaged_model = self.averaged.module
 
     def _average(self, averaged: Any, current: Any, steps: Tensor | int) -> None:
         if not averaged[0].is_floating_point():  # counters
@@ -47,42 +47,14 @@ class EMAHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if runner.optim_wrapper.should_update() and self.averaged is not None:
-            self.averaged.update_parameters(unwrap(runner.model))
-
-    def before_val_epoch(self, runner: Any) -> None:
-        self._swap(runner)
-
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        self._swap(runner)
-
-    def _swap(self, runner: Any) -> None:
-        if self.averaged is None:  # evaluation without training
-            return
-        model = unwrap(runner.model)
-        for ours, theirs in zip(tensors(self.averaged.module), tensors(model), strict=True):
-            ours.data, theirs.data = theirs.data, ours.data
+            self.averaged.update_parameters(runner.bare_model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights and the number of averaged steps."""
+        """Return the number of averaged steps. The weights are the checkpoint's own."""
         assert self.averaged is not None, 'training has not begun'
-        return {
-            'weights': self.averaged.module.state_dict(),
-            'steps': int(self.averaged.n_averaged),
-        }
+        return {'steps': int(self.averaged.n_averaged)}
 
-    def load_state_dict(self, state: dict[str, Any], runner: Any) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up an earlier run's average."""
-        self.before_train(runner)
-        assert self.averaged is not None
-        self.averaged.module.load_state_dict(state['weights'])
+        assert self.averaged is not None, 'training has not begun'
         self.averaged.n_averaged.fill_(state['steps'])
-
-
-def tensors(module: nn.Module) -> list[Tensor]:
-    """Return every parameter and buffer of a module, in a fixed order."""
-    return [*module.parameters(), *module.buffers()]
-
-
-def unwrap(model: nn.Module) -> Any:
-    """Return the model inside a distributed wrapper, or the model itself."""
-    return model.module if is_model_wrapper(model) else model

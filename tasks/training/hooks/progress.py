@@ -7,13 +7,17 @@ hooks, parameter groups), which would bury the two lines that matter.
 import logging
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import mmengine
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, logger_hook
 from mmengine.registry import HOOKS
 
-PERIODIC_FILE = 'logger_hook.py'  # where mmengine's lines of losses and scores come from
+MMENGINE = Path(mmengine.__file__).parent
+# Where the lines of losses and scores come from.
+PERIODIC_FILES = (Path(logger_hook.__file__), Path(__file__))
 
 
 @HOOKS.register_module()
@@ -89,6 +93,21 @@ class ProgressHook(Hook):
             self._progress = None
 
 
+@HOOKS.register_module()
+class LineHook(logger_hook.LoggerHook):
+    """mmengine's lines of losses and scores, without the experiment's name after every epoch."""
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        batches = len(runner.train_dataloader)
+        is_short_rest = batch_idx + 1 == batches and (not self.ignore_last or batches <= self.interval)
+        if self.every_n_inner_iters(batch_idx, self.interval) or is_short_rest:
+            tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')
+            runner.logger.info(line)
+            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self.json_log_path)
+
+
 def _short(outputs: Mapping[str, Any] | None) -> dict[str, Any]:
     """The total loss and what is no loss: the parts of the loss are in the log."""
     outputs = outputs or {}
@@ -115,11 +134,7 @@ class ConsoleHandler(logging.StreamHandler):
 
 
 def _belongs_on_console(record: logging.LogRecord) -> bool:
-    periodic = record.filename == PERIODIC_FILE
-    if periodic and record.getMessage().startswith('Exp name'):
-        return False
-    if periodic:
+    source = Path(record.pathname)
+    if source in PERIODIC_FILES:
         return not on_terminal()
-    if 'mmengine' in record.pathname:
-        return record.levelno >= logging.ERROR
-    return True
+    return record.levelno >= logging.ERROR or not source.is_relative_to(MMENGINE)

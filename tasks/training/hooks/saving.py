@@ -8,8 +8,6 @@ from mmengine.hooks import Hook
 
 from tasks.checkpoints.file import write_checkpoint
 from tasks.plain import to_plain
-from tasks.training.hooks.ema import EMAHook, unwrap
-from tasks.training.hooks.stopping import EarlyStopping
 
 LAST, BEST = 'last.pth', 'best.pth'
 
@@ -67,60 +65,70 @@ class SaveHook(Hook):
         """
         if not is_main_process():
             return
-        model = unwrap(runner.model)
-        average = next((hook for hook in runner.hooks if isinstance(hook, EMAHook)), None)
-        weights = model.state_dict() if average is None else average.state_dict()['weights']
         content = {
             **self.description,
-            'state_dict': weights,
+            'state_dict': runner.model_to_use.state_dict(),
             'metrics': self.metrics,
             'epoch': runner.train_loop.epoch,
             'iter': runner.train_loop.iter,
         }
         if training:
-            content['training'] = self._training_state(runner, model, average)
+            content['training'] = training_state(runner)
         write_checkpoint(content, Path(runner.work_dir) / name)
 
-    def _training_state(self, runner: Any, model: Any, average: EMAHook | None) -> dict[str, Any]:
-        loop = runner.train_loop
-        return {
-            'epoch': loop.epoch,
-            'iter': loop.iter,
-            'validated_iter': loop.validated_iter,
-            'iters_per_epoch': len(loop.dataloader),
-            'max_epochs': loop.max_epochs,
-            'stop_training': loop.stop_training,
-            # Every draw comes from (seed, iteration, rank): the seed is the whole random state.
-            'seed': runner.seed,
-            'weights': None if average is None else model.state_dict(),
-            'ema_steps': None if average is None else average.state_dict()['steps'],
-            'optimizer': runner.optim_wrapper.state_dict(),
-            'schedulers': [_state_of(scheduler) for scheduler in runner.param_schedulers or []],
-            'best': self.best,
-            'early_stopping': [
-                {'wait_count': hook.wait_count, 'best_score': hook.best_score}
-                for hook in runner.hooks
-                if isinstance(hook, EarlyStopping)
-            ],
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scores so far."""
+        return {'best': self.best, 'metrics': self.metrics}
 
-    def resume(self, runner: Any, content: dict[str, Any]) -> None:
-        """Put a run back where `last.pth` left it; `content` has been checked by the runner."""
-        state = content['training']
-        model = unwrap(runner.model)
-        model.load_state_dict(state['weights'] or content['state_dict'])
-        for hook in runner.hooks:
-            if isinstance(hook, EMAHook) and state['ema_steps'] is not None:
-                hook.load_state_dict({'weights': content['state_dict'], 'steps': state['ema_steps']}, runner)
-        runner.optim_wrapper.load_state_dict(state['optimizer'])
-        for scheduler, saved in zip(runner.param_schedulers or [], state['schedulers'], strict=True):
-            scheduler.load_state_dict(saved)
-        stoppers = [hook for hook in runner.hooks if isinstance(hook, EarlyStopping)]
-        for hook, saved in zip(stoppers, state['early_stopping'], strict=True):
-            hook.wait_count, hook.best_score = saved['wait_count'], saved['best_score']
-        self.best = state['best']
-        self.metrics = content['metrics']
-        runner.train_loop.restore(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on comparing with an earlier run's best score."""
+        self.best, self.metrics = state['best'], state['metrics']
+
+
+def training_state(runner: Any) -> dict[str, Any]:
+    """Return everything `--resume` needs, as plain values."""
+    loop = runner.train_loop
+    return {
+        'epoch': loop.epoch,
+        'iter': loop.iter,
+        'validated_iter': loop.validated_iter,
+        'iters_per_epoch': len(loop.dataloader),
+        'max_epochs': loop.max_epochs,
+        'stop_training': loop.stop_training,
+        # Every draw comes from (seed, iteration, rank): the seed is the whole random state.
+        'seed': runner.seed,
+        # Those that are trained, where others (their average) are to be used.
+        'weights': None if runner.model_to_use is runner.bare_model else runner.bare_model.state_dict(),
+        'optimizer': runner.optim_wrapper.state_dict(),
+        'schedulers': [_state_of(scheduler) for scheduler in runner.param_schedulers or []],
+        'hooks': {name: hook.state_dict() for name, hook in hooks_with_state(runner).items()},
+    }
+
+
+def restore(runner: Any, content: dict[str, Any]) -> None:
+    """Put a run back where `last.pth` left it; `content` has been checked by the runner."""
+    state = content['training']
+    runner.model_to_use.load_state_dict(content['state_dict'])
+    if state['weights'] is not None:
+        runner.bare_model.load_state_dict(state['weights'])
+    runner.optim_wrapper.load_state_dict(state['optimizer'])
+    for scheduler, saved in zip(runner.param_schedulers or [], state['schedulers'], strict=True):
+        scheduler.load_state_dict(saved)
+    for name, hook in hooks_with_state(runner).items():
+        if name in state['hooks']:
+            hook.load_state_dict(state['hooks'][name])
+    runner.train_loop.restore(state)
+
+
+def hooks_with_state(runner: Any) -> dict[str, Any]:
+    """Return the hooks that have a `state_dict`, the user's own included, by a name for each."""
+    named: dict[str, Any] = {}
+    for hook in runner.hooks:
+        if hasattr(hook, 'state_dict') and hasattr(hook, 'load_state_dict'):
+            kind = type(hook).__name__
+            twins = sum(type(each) is type(hook) for each in named.values())
+            named[f'{kind} {twins + 1}' if twins else kind] = hook
+    return named
 
 
 def _state_of(scheduler: Any) -> dict[str, Any]:

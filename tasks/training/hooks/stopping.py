@@ -37,9 +37,14 @@ class EarlyStopping(Hook):
         self.wait_count = 0
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        name = self.monitor or runner.val_loop.evaluator.metrics[0].primary
-        if not metrics or name not in metrics:
-            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, metrics or ())}')
+        metric = runner.val_loop.evaluator.metrics[0]
+        name = self.monitor or metric.primary
+        scores = getattr(metric, 'scores', (metrics or ()))
+        if name not in scores:
+            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, scores)}')
+        if not metrics or name not in metrics:  # nothing to score, for example images without a single object
+            runner.logger.warning(f'this validation has no {name}: it does not count for early stopping')
+            return
         if self.best_score is None or metrics[name] > self.best_score + self.min_delta:
             self.best_score, self.wait_count = float(metrics[name]), 0
             return
@@ -49,6 +54,14 @@ class EarlyStopping(Hook):
             runner.logger.info(
                 f'{name} has not risen above {self.best_score:.4f} for {self.patience} validations'
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the waiting has come."""
+        return {'wait_count': self.wait_count, 'best_score': self.best_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on waiting."""
+        self.wait_count, self.best_score = state['wait_count'], state['best_score']
 
 
 class StopRequest:

@@ -1,0 +1,69 @@
+"""Normalisation of pixels, which travels inside the model."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from backbones.weights.layouts import NORMALISATIONS
+from tasks.errors import UserError
+from tasks.registry import check_options
+
+
+class Normalise(nn.Module):
+    """Pixels 0..255 to (pixel / 255 - mean) / std, with mean and std as buffers.
+
+    Args:
+        mean, std: per RGB channel, in units of 0..1.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f'mean and std need 3 numbers each, std above 0; got {mean} and {std}')
+        self.mean, self.std = tuple(mean), tuple(std)
+        # In double precision first: the two roundings together stay below one unit in the last place.
+        std64 = torch.tensor(std, dtype=torch.float64)
+        mean64 = torch.tensor(mean, dtype=torch.float64)
+        self.register_buffer('scale', (1 / (255 * std64)).float().view(3, 1, 1))
+        self.register_buffer('shift', (-mean64 / std64).float().view(3, 1, 1))
+
+    @classmethod
+    def from_config(cls, entry: str | Mapping[str, Sequence[float]]) -> 'Normalise':
+        """Build from a name or dict(mean=, std=), or raise UserError."""
+        if isinstance(entry, str) and entry not in NORMALISATIONS:
+            raise UserError(
+                f'model.normalise: {entry!r} is none of {list(NORMALISATIONS)}, nor dict(mean=, std=)'
+            )
+        statistics = NORMALISATIONS[entry] if isinstance(entry, str) else dict(entry)
+        check_options(cls, statistics, where='model.normalise', name='Normalise')
+        try:
+            return cls(**statistics)
+        except (TypeError, ValueError) as error:
+            raise UserError(f'model.normalise: {error}') from error
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
+        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+
+
+def agree(
+    given: Normalise | None, wanted: Mapping[str, Sequence[float]] | None, *, source: str | None
+) -> Normalise:
+    """Return the normalisation to use: the given one, else what pretrained weights want, else ImageNet's.
+
+    Raises:
+        UserError: given and wanted differ.
+    """
+    implied = Normalise(**(wanted or NORMALISATIONS['imagenet']))
+    if given is None:
+        return implied
+    if wanted is not None and (given.mean, given.std) != (implied.mean, implied.std):
+        raise UserError(
+            f'model.normalise (mean {given.mean}, std {given.std}) contradicts pretrained={source!r}, whose '
+            f'weights are only right with mean {implied.mean}, std {implied.std}: leave normalise out'
+        )
+    return given
