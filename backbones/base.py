@@ -16,7 +16,7 @@ An image side that is no multiple of the stride is rounded up: 65 pixels at stri
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.registry import Registry
 from torch import Tensor, nn
@@ -34,12 +34,18 @@ class Backbone(nn.Module, ABC):
             there are none.
         settled: options that were decided by pretrained weights rather than given, from which, with the
             given ones, the backbone can be built again without those weights.
+        from_weights: of the class: options that weights decide where nothing is given, and what they are
+            without weights.
+        wiring: of the class: options that change what is computed but neither name nor shape of a tensor,
+            with their defaults. Two backbones that differ in one cannot share weights.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     normalise: Mapping[str, Sequence[float]] | None = None
     settled: Mapping[str, Any] = MappingProxyType({})
+    from_weights: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    wiring: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:

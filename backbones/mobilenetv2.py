@@ -7,83 +7,17 @@ files that copy its layout, load without a map. slim's `layer_k` is `features[k 
 """
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES, Backbone
-from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, blocks_per_stage, make_divisible
+from backbones.table2 import STAGES, plan_network
 from backbones.weights.load import load_pretrained, read_weights, settle
+from layers import PADDINGS, ConvNormActivation, LenientBatchNorm2d
 
-PADDINGS = ('symmetric', 'same')
-OUTPUT_STRIDES = (8, 16, 32)
 SHORTCUTS = ('bottleneck', 'expansion', 'none')
-DEFAULTS = {'padding': 'symmetric', 'norm_eps': 1e-5}
-
-# Every name `taps` accepts, in the order the network computes them. Stage 1 expands nothing (t = 1).
-TAP_NAMES = (
-    'stem',
-    'stage1',
-    *(name for stage in range(2, 8) for name in (f'stage{stage}_expand', f'stage{stage}')),
-    'last',
-)
-
-
-class SamePadConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow's "SAME": ceil(size / stride) outputs, the odd pixel at the end.
-
-    At stride 2 an even image gets nothing before it and one row after it. torch's own
-    `padding='same'` refuses strides, hence this class.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Conv2d gives it)
-        height = self._total_padding(input.shape[-2], axis=0)
-        width = self._total_padding(input.shape[-1], axis=1)
-        padding = (width // 2, width - width // 2, height // 2, height - height // 2)
-        return super().forward(F.pad(input, padding))
-
-    def _total_padding(self, size: int, *, axis: int) -> int:
-        stride = self.stride[axis]
-        reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-        outputs = -(-size // stride)
-        return max((outputs - 1) * stride + reach - size, 0)
-
-
-class ConvNormActivation(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU6: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s))."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel_size: int = 1,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        padding: str = 'symmetric',
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.1,
-    ) -> None:
-        reach = dilation * (kernel_size - 1)
-        # At stride 1 TensorFlow's padding is symmetric too, and a plain convolution is faster.
-        needs_same = padding == 'same' and stride > 1
-        convolution = (SamePadConv2d if needs_same else nn.Conv2d)(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=0 if needs_same else reach // 2,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
-        )
-        super().__init__(
-            convolution,
-            nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
-            nn.ReLU6(inplace=True),
-        )
 
 
 class InvertedResidual(nn.Module):
@@ -139,7 +73,7 @@ class InvertedResidual(nn.Module):
                 ),
                 nn.Conv2d(hidden, out_channels, 1, bias=False),
                 # Linear bottleneck (section 3.2): no activation after the projection.
-                nn.BatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
+                LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
             ]
             if not linear:
                 layers.append(nn.ReLU6(inplace=True))
@@ -211,6 +145,9 @@ class MobileNetV2(Backbone):
         FileNotFoundError, ConnectionError: see `backbones.weights.load.read_weights`.
     """
 
+    from_weights = MappingProxyType({'padding': 'symmetric', 'norm_eps': 1e-5})
+    wiring = MappingProxyType({'linear_bottleneck': True, 'shortcut': 'bottleneck'})
+
     def __init__(
         self,
         *,
@@ -230,89 +167,51 @@ class MobileNetV2(Backbone):
         frozen_stages: int = 0,
     ) -> None:
         super().__init__()
-        taps = check_taps(taps)
-        for name, value in (('width', width), ('depth', depth)):
-            if value <= 0:
-                raise ValueError(f'{name} must be above 0, got {value}')
-        if output_stride not in OUTPUT_STRIDES:
-            raise ValueError(f'output_stride must be one of {OUTPUT_STRIDES}, got {output_stride}')
+        layers, maps = plan_network(
+            width=width,
+            depth=depth,
+            output_stride=output_stride,
+            taps=taps,
+            stem_channels=stem_channels,
+            last_channels=last_channels,
+            channel_divisor=channel_divisor,
+        )
         if padding not in (*PADDINGS, None):
             raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
         if shortcut not in SHORTCUTS:
             raise ValueError(f'shortcut must be one of {SHORTCUTS}, got {shortcut!r}')
-        if channel_divisor < 1:
-            raise ValueError(f'channel_divisor must be at least 1, got {channel_divisor}')
         if not 0 <= frozen_stages <= len(STAGES) + 1:
             raise ValueError(f'frozen_stages must lie in 0..{len(STAGES) + 1}, got {frozen_stages}')
 
         weights = None if pretrained is None else read_weights(pretrained)
         facts = None if weights is None else weights.facts
         self.normalise = None if facts is None else facts.normalise
-        self.settled = settle(
-            {'padding': padding, 'norm_eps': norm_eps}, facts, source=pretrained, defaults=DEFAULTS
-        )
-        common: dict[str, Any] = {**self.settled, 'norm_momentum': norm_momentum}
-        highest = TAP_NAMES.index(taps[-1])
-        channels = stem_channels or make_divisible(STEM_CHANNELS * width, channel_divisor)
-        layers: list[nn.Module] = [ConvNormActivation(3, channels, kernel_size=3, stride=2, **common)]
-        # (layer index, is it the expanded tensor inside) -> tap name, and each tap's channels and stride.
-        positions: dict[tuple[int, bool], str] = {(0, False): 'stem'}
-        shapes: dict[str, tuple[int, int]] = {'stem': (channels, 2)}
-        stage_of_layer = [0]
-        running_stride, dilation = 2, 1
-
-        for stage, (expansion, stage_channels, _, stage_stride) in enumerate(STAGES, start=1):
-            blocks = blocks_per_stage(depth)[stage - 1]
-            name, expand_name = f'stage{stage}', f'stage{stage}_expand'
-            lowest_name = expand_name if expansion != 1 else name
-            if TAP_NAMES.index(lowest_name) > highest:
-                break
-            only_expansion = expand_name == taps[-1]
-            out_channels = make_divisible(stage_channels * width, channel_divisor)
-            for block in range(1 if only_expansion else blocks):
-                stride = stage_stride if block == 0 else 1
-                block_dilation = dilation
-                if block == 0:
-                    shapes[expand_name] = (channels * expansion, running_stride)
-                    positions[len(layers), True] = expand_name
-                if stride > 1 and running_stride == output_stride:
-                    # The layer that would have strided keeps the rate so far; those after it double it.
-                    dilation *= stride
-                    stride = 1
-                running_stride *= stride
-                layers.append(
-                    InvertedResidual(
-                        channels,
-                        out_channels,
-                        stride=stride,
-                        dilation=block_dilation,
-                        expansion=expansion,
-                        stop_at_expansion=only_expansion,
-                        linear=linear_bottleneck,
-                        shortcut=shortcut,
-                        **common,
-                    )
+        given = {'padding': padding, 'norm_eps': norm_eps}
+        self.settled = settle(given, facts, source=pretrained, defaults=self.from_weights)
+        options: dict[str, Any] = {**self.settled, 'norm_momentum': norm_momentum}
+        self.features = nn.Sequential()
+        for layer in layers:
+            channels = (layer.in_channels, layer.out_channels)
+            if layer.stage in (0, len(STAGES) + 1):
+                kernel_size = 3 if layer.stage == 0 else 1
+                block = ConvNormActivation(*channels, kernel_size, stride=layer.stride, **options)
+            else:
+                block = InvertedResidual(
+                    *channels,
+                    stride=layer.stride,
+                    dilation=layer.dilation,
+                    expansion=layer.expansion,
+                    stop_at_expansion=layer.stops_at_expansion,
+                    linear=linear_bottleneck,
+                    shortcut=shortcut,
+                    **options,
                 )
-                stage_of_layer.append(stage)
-                channels = out_channels
-            positions[len(layers) - 1, False] = name
-            shapes[name] = (channels, running_stride)
-
-        if taps[-1] == 'last':
-            last = last_channels or make_divisible(LAST_CHANNELS * max(1.0, width), channel_divisor)
-            positions[len(layers), False] = 'last'
-            shapes['last'] = (last, running_stride)
-            layers.append(ConvNormActivation(channels, last, **common))
-            stage_of_layer.append(len(STAGES) + 1)
-
-        self.features = nn.Sequential(*layers)
-        self.taps = taps
-        self.channels = tuple(shapes[tap][0] for tap in taps)
-        self.strides = tuple(shapes[tap][1] for tap in taps)
-        self._wanted = {place for place, name in positions.items() if name in taps}
-        self._frozen_layers = sum(stage <= frozen_stages for stage in stage_of_layer)
-        if frozen_stages == 0:
-            self._frozen_layers = 0
+            self.features.append(block)
+        self.channels = tuple(each.channels for each in maps)
+        self.strides = tuple(each.stride for each in maps)
+        self._wanted = {(each.layer, each.is_expanded) for each in maps}
+        self._stops_at_expansion = layers[-1].stops_at_expansion
+        self._frozen_layers = sum(frozen_stages > 0 and layer.stage <= frozen_stages for layer in layers)
 
         self._initialise()
         if pretrained is not None:
@@ -337,7 +236,7 @@ class MobileNetV2(Backbone):
                 assert isinstance(layer, InvertedResidual)
                 expanded = layer.expand(tensor)
                 maps.append(expanded)
-                if index == len(self.features) - 1 and self.taps[-1].endswith('_expand'):
+                if index == len(self.features) - 1 and self._stops_at_expansion:
                     break
                 tensor = layer.project(tensor, expanded)
             else:
@@ -352,16 +251,3 @@ class MobileNetV2(Backbone):
         for layer in self.features[: self._frozen_layers]:
             layer.eval()
         return self
-
-
-def check_taps(taps: Sequence[str]) -> tuple[str, ...]:
-    """Return `taps` as a tuple, or raise ValueError naming the known taps or the right order."""
-    if isinstance(taps, str):
-        raise ValueError(f'taps must be a sequence of names, got the string {taps!r}: use ({taps!r},)')
-    unknown = [tap for tap in taps if tap not in TAP_NAMES]
-    if unknown or not taps:
-        raise ValueError(f'unknown taps {unknown}; known are {TAP_NAMES}' if unknown else 'taps is empty')
-    in_order = tuple(sorted(set(taps), key=TAP_NAMES.index))
-    if tuple(taps) != in_order:
-        raise ValueError(f'taps must name each map once, finest first: {in_order}, got {tuple(taps)}')
-    return in_order

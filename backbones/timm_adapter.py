@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from backbones.base import BACKBONES, Backbone
-from backbones.weights.load import LoadReport, read_state_dict
+from backbones.weights.files import read_state_dict
+from backbones.weights.load import LoadReport
 
 # An image whose sides are multiples of every usual stride, and one whose sides are of none.
 PROBE_SIZES = ((64, 64), (65, 97))
@@ -55,7 +56,7 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         check_name(model)
-        state = None if not isinstance(pretrained, str) else read_weights(model, pretrained)
+        state = None if not isinstance(pretrained, str) else read_model_weights(model, pretrained)
         whole = create(model, None, False, None, options)
         places = check_indices(model, out_indices, whole.feature_info.channels())
         self.network = create(model, places, pretrained is True, state, options)
@@ -198,7 +199,7 @@ def probe(model: str, network: Any, channels: Sequence[int], strides: Sequence[i
     network.train()
 
 
-def read_weights(model: str, path: str) -> dict[str, Tensor]:
+def read_model_weights(model: str, path: str) -> dict[str, Tensor]:
     """Read a weight file in timm's layout of `model`; only the classifier may be missing or different.
 
     Raises:
@@ -207,10 +208,7 @@ def read_weights(model: str, path: str) -> dict[str, Tensor]:
     """
     import timm
 
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f'pretrained={path!r}: there is no such file')
-    state = read_state_dict(file)
+    state = read_state_dict(Path(path).expanduser())
     with torch.device('meta'):
         whole = timm.create_model(model, pretrained=False)
     own = whole.state_dict()

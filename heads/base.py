@@ -1,23 +1,26 @@
 """What a head promises, and the registry that finds one by name.
 
-A head turns a backbone's feature maps into a task's answer in three steps, kept apart so that each can
-be tested and exported on its own:
+A head turns a backbone's feature maps into a task's answer in steps, kept apart so that each can be tested
+and exported on its own:
 
     outputs = head(features)                        # tensors only: what an exported model computes
     losses  = head.loss(outputs, targets)           # {'loss_...': scalar}, for training
-    answers = head.predict(outputs, image_sizes)    # one answer per image, in the original image's pixels
+    answer  = head.decode(outputs)                  # tensors of fixed size: what it may compute besides
+    answers = head.place(answer, image_sizes)       # one answer per image, in the original image's pixels
+    answers = head.predict(outputs, image_sizes)    # the last two in one
 
 It is built from the backbone's `channels` and `strides` and the number of classes in the data.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
 HEADS = Registry('head', scope='mmengine', locations=['heads'])
+IGNORE = 255  # label of pixels that count neither in the loss nor in a score
 
 
 class ClassRows(NamedTuple):
@@ -30,6 +33,15 @@ class ClassRows(NamedTuple):
 
     groups: int = 1
     background: int = 0
+
+
+@runtime_checkable
+class Enlarges(Protocol):
+    """What testing at several scales needs of a head: scores of cells that can be enlarged to pixels."""
+
+    def enlarge(self, outputs: Any, size: Sequence[int], /) -> Tensor:
+        """Return raw outputs as logits (B, C, height, width), for `size` = (height, width)."""
+        ...
 
 
 class Head(nn.Module, ABC):
@@ -92,12 +104,17 @@ class Head(nn.Module, ABC):
         """Give another project's tensors this head's own keys and axis order.
 
         Args:
-            layout: a layout of `backbones.weights.split`, for example 'object_detection'.
-            tensors: what `split_weights` there found beside the backbone, in torch's axis order.
+            layout: name of the layout, for example 'object_detection'.
+            tensors: what was found beside the backbone, in torch's axis order; a linear classifier of any
+                layout as 'classifier.weight' (classes, channels) and 'classifier.bias' (classes,).
 
         Returns:
             Entries for `load_state_dict`; nothing for a layout the head does not know.
         """
+        return {}
+
+    def linear(self) -> dict[str, Tensor]:
+        """Return `weight` and `bias` of a head that is one linear classifier, else nothing."""
         return {}
 
     def class_rows(self) -> dict[str, ClassRows]:
@@ -107,7 +124,43 @@ class Head(nn.Module, ABC):
         """
         return {}
 
-    @abstractmethod
+    def decode(self, outputs: Any, *, input_size: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """Turn raw outputs into tensors that say the answer, still in terms of the network's input.
+
+        Args:
+            outputs: what `forward` returned, in float32.
+            input_size: (height, width) of the batch of images that the network saw. With it an answer that
+                has a place for every pixel is as large as the input; without it may stay smaller.
+
+        Returns:
+            Tensors by name, each with the batch as its first dimension. Their sizes depend on those of
+            `outputs` alone, and nothing branches on data, so it can be exported.
+
+        Raises:
+            TypeError: the head has no `decode`; it answers through a `predict` of its own.
+        """
+        raise TypeError(self._lacks('decode'))
+
+    def place(
+        self,
+        answer: Mapping[str, Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int] | None = None,
+        content_sizes: Sequence[tuple[int, int] | None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Bring what `decode` returned to the original images; the rest is as in `predict`.
+
+        Where `decode` had an `input_size`, this needs the same. TypeError as from `decode`.
+        """
+        raise TypeError(self._lacks('place'))
+
+    def _lacks(self, method: str) -> str:
+        name = type(self).__name__
+        if type(self).predict is Head.predict:
+            return f'{name} has no {method}: a head needs decode and place, see heads/base.py'
+        return f'{name} has no {method}: it answers through its own predict, and exports its raw outputs only'
+
     def predict(
         self,
         outputs: Any,
@@ -116,7 +169,7 @@ class Head(nn.Module, ABC):
         input_size: tuple[int, int] | None = None,
         content_sizes: Sequence[tuple[int, int] | None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Turn raw outputs into one answer per image.
+        """Turn raw outputs into one answer per image: `place` what `decode` returns.
 
         Args:
             outputs: what `forward` returned, in float32.
@@ -130,3 +183,6 @@ class Head(nn.Module, ABC):
             One dict of NumPy arrays and numbers per image: the fields of the task's result class,
             geometry in the original image's pixels.
         """
+        return self.place(
+            self.decode(outputs), image_sizes, input_size=input_size, content_sizes=content_sizes
+        )

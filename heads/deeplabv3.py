@@ -6,16 +6,16 @@ MobileNetV2, arXiv 1801.04381, section 6.3, whose pick for phones leaves the pyr
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import HEADS, ClassRows, Head
-from layers.conv import LenientBatchNorm2d
+from heads.base import HEADS, IGNORE, ClassRows, Head
+from layers import ConvNormActivation
 
-IGNORE = 255  # label of pixels that count neither in the loss nor in a score
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
 RATES_STRIDE = 16
 # Numbers a CPU's widest registers hold. Torch's softmax over the last dimension is several times slower with
@@ -23,38 +23,11 @@ RATES_STRIDE = 16
 VECTOR = 16
 
 
-class ConvNormReLU(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU: (B, in, H, W) -> (B, out, H, W)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel_size: int = 1,
-        dilation: int = 1,
-        norm_eps: float,
-        norm_momentum: float,
-    ) -> None:
-        super().__init__(
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                padding=dilation * (kernel_size // 2),
-                dilation=dilation,
-                bias=False,
-            ),
-            LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
-            nn.ReLU(inplace=True),
-        )
-
-
 @HEADS.register_module()
 class DeepLabV3Head(Head):
     """Label every pixel.
 
-    `forward` stays at the map's resolution; scores are enlarged in `loss` and `predict`, so that an exported
+    `forward` stays at the map's resolution; scores are enlarged in `loss` and `place`, so that an exported
     model is small and a large picture costs little. The weights do not depend on the stride of the map.
 
     Args:
@@ -113,17 +86,17 @@ class DeepLabV3Head(Head):
             raise ValueError(f'hard_pixels is a share above 0 and at most 1, got {hard_pixels}')
         self.align_corners = align_corners
         self.hard_pixels = hard_pixels
-        norm: dict[str, Any] = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        layer = partial(
+            ConvNormActivation, activation=nn.ReLU, norm_eps=norm_eps, norm_momentum=norm_momentum
+        )
         in_channels = channels[0]
         self.rates = tuple(max(1, round(rate * RATES_STRIDE / strides[0])) for rate in ATROUS_RATES)
-        self.pool = ConvNormReLU(in_channels, hidden_channels, **norm)
-        self.branches = nn.ModuleList([ConvNormReLU(in_channels, hidden_channels, **norm)])
+        self.pool = layer(in_channels, hidden_channels)
+        self.branches = nn.ModuleList([layer(in_channels, hidden_channels)])
         for rate in self.rates if aspp else ():
-            self.branches.append(
-                ConvNormReLU(in_channels, hidden_channels, kernel_size=3, dilation=rate, **norm)
-            )
+            self.branches.append(layer(in_channels, hidden_channels, 3, dilation=rate))
         joined = hidden_channels * (1 + len(self.branches))
-        self.project = ConvNormReLU(joined, hidden_channels, **norm)
+        self.project = layer(joined, hidden_channels)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(hidden_channels, num_classes, 1)
         for module in self.modules():
@@ -217,9 +190,13 @@ class DeepLabV3Head(Head):
         """One row a class; a background is one of the classes."""
         return {'classifier.weight': ClassRows(), 'classifier.bias': ClassRows()}
 
-    def predict(
+    def decode(self, outputs: Tensor, *, input_size: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """Return `scores`, logits (B, num_classes, h, w) of the map's cells, or of the input's pixels."""
+        return {'scores': outputs if input_size is None else self.enlarge(outputs, input_size)}
+
+    def place(
         self,
-        outputs: Tensor,
+        answer: Mapping[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
@@ -227,22 +204,24 @@ class DeepLabV3Head(Head):
     ) -> list[dict[str, Any]]:
         """Return `mask`, the best class of every pixel of the original image, uint8 (H, W).
 
-        Scores are enlarged to the network's input and cut to the part the image fills. Where the original
-        has another size, they are resized once more, one class at a time: memory never holds a score of
-        every class for every pixel of a large photograph. Classes that cannot win anywhere take no part.
+        Scores of cells are enlarged to the network's input, those of pixels stay; they are cut to the part
+        the image fills. Where the original has another size, they are resized once more, one class at a time:
+        memory never holds a score of every class for every pixel of a large photograph. Classes that cannot
+        win anywhere take no part.
         """
+        scores = answer['scores']
         if input_size is None:
-            input_size = (outputs.shape[2] * self.strides[0], outputs.shape[3] * self.strides[0])
+            input_size = (scores.shape[2] * self.strides[0], scores.shape[3] * self.strides[0])
         contents = content_sizes or [None] * len(image_sizes)
         answers = []
-        for cells, size, content in zip(outputs.split(1), image_sizes, contents, strict=True):
+        for cells, size, content in zip(scores.split(1), image_sizes, contents, strict=True):
             height, width = content or input_size
             classes = possible_winners(cells)
-            scores = self.enlarge(cells[:, classes], input_size)[:, :, :height, :width]
+            pixels = self.enlarge(cells[:, classes], input_size)[:, :, :height, :width]
             if (height, width) == tuple(size):
-                winner = scores.argmax(dim=1)[0]
+                winner = pixels.argmax(dim=1)[0]
             else:
-                winner = resized_winner(scores, size)
+                winner = resized_winner(pixels, size)
             answers.append({'mask': classes.to(torch.uint8)[winner].cpu().numpy()})
         return answers
 

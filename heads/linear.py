@@ -4,7 +4,7 @@ Source: MobileNetV2, arXiv 1801.04381, Table 2 (last two rows). Dropout 0.2 and 
 the weights are those of `torchvision.models.mobilenet_v2` and slim (keep probability 0.8).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,18 +82,30 @@ class LinearHead(Head):
             'top1': (outputs.detach().argmax(dim=1) == labels).float().mean(),
         }
 
+    def translate(self, layout: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take the linear classifier of any layout."""
+        names = {'classifier.weight': 'fc.weight', 'classifier.bias': 'fc.bias'}
+        return {ours: tensors[theirs] for theirs, ours in names.items() if theirs in tensors}
+
+    def linear(self) -> dict[str, Tensor]:
+        """Return `weight` and `bias`, which is all there is."""
+        return {'weight': self.fc.weight.detach(), 'bias': self.fc.bias.detach()}
+
     def class_rows(self) -> dict[str, ClassRows]:
         """One row a class."""
         return {'fc.weight': ClassRows(), 'fc.bias': ClassRows()}
 
-    def predict(
+    def decode(self, outputs: Tensor, *, input_size: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """Return `scores`, float32 (B, num_classes), each row adding up to 1."""
+        return {'scores': outputs.softmax(dim=1)}
+
+    def place(
         self,
-        outputs: Tensor,
+        answer: Mapping[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
         content_sizes: Sequence[tuple[int, int] | None] | None = None,
     ) -> list[dict[str, Any]]:
         """Return `scores`, float32 (num_classes,) that add up to 1, and the `label` of the highest."""
-        scores = outputs.softmax(dim=1).cpu().numpy()  # (B, num_classes)
-        return [{'scores': row, 'label': int(row.argmax())} for row in scores]
+        return [{'scores': row, 'label': int(row.argmax())} for row in answer['scores'].cpu().numpy()]

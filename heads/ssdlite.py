@@ -26,10 +26,9 @@ from heads.boxes import (
     encode,
     hard_negatives,
     match,
-    suppress,
-    to_pixels,
 )
-from layers.conv import PADDINGS, ConvNorm
+from heads.detections import place_boxes, suppress_batch
+from layers import ConvNormActivation
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 SCORES = ('sigmoid', 'softmax')
@@ -60,7 +59,7 @@ class SSDLiteHead(Head):
         focal_alpha, focal_gamma: of 'focal'; see `torchvision.ops.sigmoid_focal_loss`.
         match_threshold: least IoU at which a default box is to find an object.
         box_weight: weight of the box loss against the class loss.
-        score_threshold, nms_threshold, per_class, limit: what `predict` keeps; see `heads.boxes.suppress`.
+        score_threshold, nms_threshold, per_class, limit: what `decode` keeps; see `heads.boxes.suppress`.
         norm_eps, norm_momentum: of the batch norms. TensorFlow's are 1e-3 and 0.0003; the momentum is higher
             here because few train as long.
 
@@ -105,8 +104,6 @@ class SSDLiteHead(Head):
             raise ValueError(f'class_loss must be one of {CLASS_LOSSES}, got {class_loss!r}')
         if class_loss == 'focal' and scores != 'sigmoid':
             raise ValueError("class_loss='focal' needs scores='sigmoid'")
-        if padding not in PADDINGS:
-            raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
         self.scores, self.class_loss = scores, class_loss
         self.negative_ratio, self.min_negatives = negative_ratio, min_negatives
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
@@ -119,7 +116,8 @@ class SSDLiteHead(Head):
         }
         self.separable = separable
         self.columns = num_classes + 1  # column 0 is the background
-        layer = partial(ConvNorm, padding=padding, norm_eps=norm_eps, norm_momentum=norm_momentum)
+        norm = {'norm_eps': norm_eps, 'norm_momentum': norm_momentum}
+        layer = partial(ConvNormActivation, padding=padding, **norm)
 
         self.extras = nn.ModuleList()
         map_channels = list(channels)
@@ -264,9 +262,9 @@ class SSDLiteHead(Head):
             return {}
         state = {}
         for name, value in tensors.items():
-            scope, leaf = name.rsplit('/', 1)
+            scope, _, leaf = name.rpartition('/')
             kind, attribute = leaf.split('.')
-            place = f'{"0" if kind == "conv" else "1"}.{attribute}'  # inside a ConvNorm
+            place = f'{"0" if kind == "conv" else "1"}.{attribute}'  # inside a ConvNormActivation
             if found := re.fullmatch(r'layer_19_([12])_Conv2d_(\d+)_\w+?(_depthwise)?', scope):
                 step = 0 if found[1] == '1' else 1 if found[3] else 2
                 state[f'extras.{int(found[2]) - 2}.{step}.{place}'] = value
@@ -292,36 +290,25 @@ class SSDLiteHead(Head):
             for name in ('weight', 'bias')
         }
 
-    def predict(
+    def decode(
+        self, outputs: Mapping[str, Tensor], *, input_size: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """Return the best boxes, in fractions of the input, unclipped; see `suppress_batch`."""
+        boxes = decode(outputs['offsets'], outputs['defaults'])  # (B, N, 4), unit
+        logits = outputs['logits']
+        scores = logits.sigmoid() if self.scores == 'sigmoid' else logits.softmax(dim=2)
+        return suppress_batch(boxes, scores[..., 1:], **self.suppression)
+
+    def place(
         self,
-        outputs: Mapping[str, Tensor],
+        answer: Mapping[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
         content_sizes: Sequence[tuple[int, int] | None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the best boxes, clipped to the image after suppression, not before.
-
-        Returns:
-            For each image `boxes`, float32 (K, 4) xyxy in pixels; `scores`, float32 (K,), best first;
-            `labels`, int64 (K,).
-        """
-        boxes = decode(outputs['offsets'], outputs['defaults'])  # (B, N, 4), unit
-        logits = outputs['logits']
-        scores = logits.sigmoid() if self.scores == 'sigmoid' else logits.softmax(dim=2)
-        contents = content_sizes or [None] * len(image_sizes)
-        answers = []
-        for each, each_scores, size, content in zip(boxes, scores, image_sizes, contents, strict=True):
-            kept, score, label = suppress(each, each_scores[:, 1:], **self.suppression)
-            pixels = to_pixels(kept, size, input_size=input_size, content_size=content)
-            answers.append(
-                {
-                    'boxes': pixels.cpu().numpy(),
-                    'scores': score.cpu().numpy(),
-                    'labels': label.cpu().numpy(),
-                }
-            )
-        return answers
+        """Return the boxes of each image in its pixels; see `place_boxes`."""
+        return place_boxes(answer, image_sizes, input_size=input_size, content_sizes=content_sizes)
 
 
 def _extra_map(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:

@@ -1,9 +1,31 @@
-"""Convolution, batch norm and activation as heads use them, padded as TensorFlow or symmetrically."""
+"""Convolution, batch norm and activation as one block, padded symmetrically or as TensorFlow does."""
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PADDINGS = ('same', 'symmetric')
+PADDINGS = ('symmetric', 'same')
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution padded as TensorFlow's "SAME": ceil(size / stride) outputs, the odd pixel at the end.
+
+    At stride 2 an even image gets nothing before it and one row after it. torch's own
+    `padding='same'` refuses strides, hence this class.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Conv2d gives it)
+        height = self._total_padding(input.shape[-2], axis=0)
+        width = self._total_padding(input.shape[-1], axis=1)
+        padding = (width // 2, width - width // 2, height // 2, height - height // 2)
+        return super().forward(F.pad(input, padding))
+
+    def _total_padding(self, size: int, *, axis: int) -> int:
+        stride = self.stride[axis]
+        reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        outputs = -(-size // stride)
+        return max((outputs - 1) * stride + reach - size, 0)
 
 
 class LenientBatchNorm2d(nn.BatchNorm2d):
@@ -23,14 +45,18 @@ class LenientBatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
 
-class ConvNorm(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU6: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s)).
+class ConvNormActivation(nn.Sequential):
+    """Convolution without bias, batch norm, activation: (B, in, H, W) -> (B, out, ceil(H/s), ceil(W/s)).
 
     Args:
-        in_channels, out_channels, kernel_size, stride, groups: of the convolution.
-        padding: 'same' as TensorFlow, which at a stride puts the odd row and column of zeros at the lower
-            right, or 'symmetric'. At stride 1 they are one.
+        in_channels, out_channels, kernel_size, stride, dilation, groups: of the convolution.
+        padding: 'symmetric', or 'same' as TensorFlow, which at a stride puts the odd row and column of
+            zeros at the lower right. At stride 1 they are one.
         norm_eps, norm_momentum: of the batch norm.
+        activation: class of the last layer, built in place.
+
+    Raises:
+        ValueError: `padding` is neither.
     """
 
     def __init__(
@@ -40,35 +66,28 @@ class ConvNorm(nn.Sequential):
         kernel_size: int = 1,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
-        padding: str = 'same',
-        norm_eps: float = 1e-3,
-        norm_momentum: float = 0.03,
+        padding: str = 'symmetric',
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+        activation: Callable[..., nn.Module] = nn.ReLU6,
     ) -> None:
         if padding not in PADDINGS:
             raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
+        # At stride 1 TensorFlow's padding is symmetric too, and a plain convolution is faster.
         needs_same = padding == 'same' and stride > 1
         super().__init__(
-            nn.Conv2d(
+            (SamePadConv2d if needs_same else nn.Conv2d)(
                 in_channels,
                 out_channels,
                 kernel_size,
-                stride,
-                padding=0 if needs_same else kernel_size // 2,
+                stride=stride,
+                padding=0 if needs_same else dilation * (kernel_size - 1) // 2,
+                dilation=dilation,
                 groups=groups,
                 bias=False,
             ),
             LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
-            nn.ReLU6(inplace=True),
+            activation(inplace=True),
         )
-        self.pads = needs_same
-        self.kernel_size, self.stride = kernel_size, stride
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Sequential gives it)
-        if self.pads:
-            y, x = (
-                max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel_size - size)
-                for size in input.shape[2:]
-            )
-            input = F.pad(input, (x // 2, x - x // 2, y // 2, y - y // 2))  # noqa: A001
-        return super().forward(input)

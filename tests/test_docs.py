@@ -85,8 +85,10 @@ def test_the_new_head_keeps_the_contract_of_heads(new_head: Path) -> None:
     sum(losses.values()).backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in head.parameters())
     assert all(value.isfinite() for value in head.loss(outputs, [empty, empty]).values())
-    answers = head.predict({key: value.detach() for key, value in outputs.items()}, [(60, 80), (5, 7)])
+    outputs = {key: value.detach() for key, value in outputs.items()}
+    answers = head.predict(outputs, [(60, 80), (5, 7)])
     assert [answer['boxes'].shape[1] for answer in answers] == [4, 4]
+    assert head.decode(outputs)['boxes'].shape == (2, 100, 4)
 
 
 @pytest.mark.parametrize('name', ['faster_rcnn', 'retinanet'])

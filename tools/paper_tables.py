@@ -16,6 +16,13 @@ from typing import Any, NamedTuple
 # Lets the tools run from a checkout that was never installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
+from backbones import MobileNetV2
+from backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes
+from backbones.mobilenetv2 import InvertedResidual
+from heads import DeepLabV3Head, LinearHead, SSDLiteHead
+
 PAGE = 'docs/paper_tables.md'
 # Table 3, MobileNetV2: side -> printed channels and kilobytes.
 TABLE_3 = {112: (16, 400), 56: (32, 200), 28: (64, 100), 14: (160, 62), 7: (320, 32), 1: (1280, 2)}
@@ -71,13 +78,14 @@ def compare(value: int, printed: str, unit: float, why: str = '') -> str:
     return f'differs: {why or "unexplained"}'
 
 
+def counted(network: str, quantity: str, printed: str, letter: str, value: int, why: str = '') -> Row:
+    """Return the row of a figure printed in millions ('M') or billions ('B')."""
+    verdict = compare(value, printed, {'M': 1e6, 'B': 1e9}[letter], why)
+    return Row(network, quantity, f'{printed} {letter}', f'{value:,}', verdict)
+
+
 def classifier(width: float, classes: int) -> tuple[Any, Any]:
     """Return backbone and linear head on the meta device, where nothing is computed."""
-    import torch
-
-    from backbones import MobileNetV2
-    from heads import LinearHead
-
     with torch.device('meta'):
         backbone = MobileNetV2(width=width).eval()
         return backbone, LinearHead(backbone.channels, backbone.strides, num_classes=classes).eval()
@@ -85,24 +93,17 @@ def classifier(width: float, classes: int) -> tuple[Any, Any]:
 
 def passes(backbone: Any, head: Any, side: int) -> Callable[[], Any]:
     """Return what runs a backbone with its head on one picture of `side` x `side` pixels."""
-    import torch
-
     images = torch.empty(1, 3, side, side, device=next(backbone.parameters()).device)
     return lambda: head(backbone(images))
 
 
 def adds(backbone: Any, head: Any, side: int) -> int:
     """Return the multiply-adds of a backbone with its head."""
-    from backbones.counting import multiply_adds
-
     return multiply_adds(passes(backbone, head, side))
 
 
 def table_3() -> Table:
     """Memory at each resolution, and at the worst moment."""
-    from backbones.counting import peak_memory, shapes
-    from backbones.mobilenetv2 import InvertedResidual
-
     backbone, _ = classifier(1.0, 1000)
     widest: dict[int, int] = {}
     for layer, _, made in shapes(backbone, 224, InvertedResidual):
@@ -148,51 +149,31 @@ def table_3() -> Table:
 
 def table_4() -> Table:
     """Parameters and multiply-adds on ImageNet."""
-    from backbones.counting import parameters
-
     why = {
         1.0: '3.47 without batch norms at 1001 classes (slim), of which the paper keeps one digit',
         1.4: 'not reproducible; slim prints 6.06',
     }
     rows = []
     for width, (millions, multiply) in TABLE_4.items():
-        pair = classifier(width, 1000)
+        name, pair = f'MobileNetV2 {width}', classifier(width, 1000)
         count, total = parameters(*pair), adds(*pair, 224)
         rows += [
-            Row(
-                f'MobileNetV2 {width}',
-                'parameters',
-                f'{millions} M',
-                f'{count:,}',
-                compare(count, millions, 1e6, why[width]),
-            ),
-            Row(
-                f'MobileNetV2 {width}',
-                'multiply-adds',
-                f'{multiply} M',
-                f'{total:,}',
-                compare(total, multiply, 1e6, 'slim prints 582 for the same network'),
-            ),
+            counted(name, 'parameters', millions, 'M', count, why[width]),
+            counted(name, 'multiply-adds', multiply, 'M', total, 'slim prints 582 for the same network'),
         ]
     return Table('Table 4: ImageNet', '224 px, 1000 classes, batch norms included.', rows)
 
 
 def slim_table() -> Table:
     """slim's 22 networks."""
-    from backbones.counting import parameters
-
     rows = []
     for width, (millions, per_resolution) in SLIM.items():
         count = parameters(*classifier(width, 1001), norms=False)
-        verdict = compare(count, millions, 1e6)
-        rows.append(Row(f'{width}', 'parameters', f'{millions} M', f'{count:,}', verdict))
+        rows.append(counted(f'{width}', 'parameters', millions, 'M', count))
         pair = classifier(width, 1000)
         for resolution, printed in per_resolution.items():
             total = adds(*pair, resolution)
-            verdict = compare(total, printed, 1e6)
-            rows.append(
-                Row(f'{width}, {resolution} px', 'multiply-adds', f'{printed} M', f'{total:,}', verdict)
-            )
+            rows.append(counted(f'{width}, {resolution} px', 'multiply-adds', printed, 'M', total))
     return Table(
         "slim's 22 networks",
         'Parameters as slim counts them, with 1001 classes and no batch norms. Multiply-adds with 1000 '
@@ -203,19 +184,12 @@ def slim_table() -> Table:
 
 def detector(**options: Any) -> tuple[Any, Any]:
     """Return backbone and SSDLite head for 80 classes. Default boxes are computed, so not on meta."""
-    from backbones import MobileNetV2
-    from heads import SSDLiteHead
-
     backbone = MobileNetV2(taps=('stage6_expand', 'last'), padding='same').eval()
     return backbone, SSDLiteHead(backbone.channels, backbone.strides, num_classes=80, **options).eval()
 
 
 def table_5() -> Table:
     """SSD's prediction layers against SSDLite's."""
-    import torch
-
-    from backbones.counting import multiply_adds, parameters
-
     rows = []
     twice = 'twice the real count'
     for name, options, millions, billions in (
@@ -227,8 +201,8 @@ def table_5() -> Table:
             maps = backbone(torch.zeros(1, 3, 320, 320))
         count, total = parameters(head), multiply_adds(partial(head, maps))
         rows += [
-            Row(name, 'parameters', f'{millions} M', f'{count:,}', compare(count, millions, 1e6)),
-            Row(name, 'multiply-adds', f'{billions} B', f'{total:,}', compare(total, billions, 1e9, twice)),
+            counted(name, 'parameters', millions, 'M', count),
+            counted(name, 'multiply-adds', billions, 'B', total, twice),
         ]
     note = 'Extra maps and predictors over MobileNetV2 at 320 px, 80 classes.'
     return Table('Table 5: SSD and SSDLite, without the backbone', note, rows)
@@ -236,8 +210,6 @@ def table_5() -> Table:
 
 def table_6() -> Table:
     """MobileNetV2 with SSDLite."""
-    from backbones.counting import parameters
-
     pair = detector()
     count, total = parameters(*pair), adds(*pair, 320)
     name = 'MobileNetV2 + SSDLite'
@@ -245,8 +217,8 @@ def table_6() -> Table:
         'Table 6: COCO detection',
         '320 px, 80 classes and background.',
         [
-            Row(name, 'parameters', '4.3 M', f'{count:,}', compare(count, '4.3', 1e6)),
-            Row(name, 'multiply-adds', '0.8 B', f'{total:,}', compare(total, '0.8', 1e9)),
+            counted(name, 'parameters', '4.3', 'M', count),
+            counted(name, 'multiply-adds', '0.8', 'B', total),
         ],
     )
 
@@ -264,12 +236,6 @@ def explain_atrous(total: int, printed: str) -> str:
 
 def table_7() -> Table:
     """MobileNetV2 with DeepLabv3."""
-    import torch
-
-    from backbones import MobileNetV2
-    from backbones.counting import atrous_surplus, parameters
-    from heads import DeepLabV3Head
-
     rows = []
     for (stride, pyramid), (millions, billions) in TABLE_7.items():
         with torch.device('meta'):
@@ -282,8 +248,8 @@ def table_7() -> Table:
         surplus = sum(atrous_surplus(passes(backbone, head, side), backbone, head) for side in sides)
         why = explain_atrous(total + surplus, billions)
         rows += [
-            Row(name, 'parameters', f'{millions} M', f'{count:,}', compare(count, millions, 1e6)),
-            Row(name, 'multiply-adds', f'{billions} B', f'{total:,}', compare(total, billions, 1e9, why)),
+            counted(name, 'parameters', millions, 'M', count),
+            counted(name, 'multiply-adds', billions, 'B', total, why),
         ]
     return Table('Table 7: VOC segmentation', '513 px, 21 classes with background.', rows)
 

@@ -1,13 +1,19 @@
 """Opening weight files of every kind as plain named tensors. A weight file never runs code.
 
 `.pth` and its like (`weights_only=True`), `.safetensors`, Keras' `.h5`, `.npz` of named variables, and
-TensorFlow checkpoints. The last two kinds of reader are extras and imported only when needed.
+TensorFlow checkpoints. The readers of Keras' and TensorFlow's are extras and imported only when needed.
+
+A `.pth` may describe the network that its tensors belong to, whose backbone's are below 'backbone.':
+
+    {'state_dict': {'backbone.features.0.0.weight': ..., ...},
+     'model': {'backbone': {'type': a name in the registry BACKBONES, option: value, ...},
+               'normalise': {'mean': (...), 'std': (...)}}}
 """
 
 import hashlib
 import pickle
-import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.base import BACKBONES
 from backbones.weights.layouts import WeightFacts
 
 # Where a state dict carries what it is only right with: in the metadata that torch saves along and ignores.
 FACTS_KEY = 'kestrel'
+BACKBONE_PREFIX = 'backbone.'
+
+
+class MissingExtraError(ValueError):
+    """A kind of file whose reader is not installed."""
+
+    def __init__(self, what: str, extra: str, hint: str) -> None:
+        super().__init__(f"{what} needs the extra: pip install -e '.[{extra}]' ({hint})")
 
 
 def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]:
@@ -32,8 +47,11 @@ def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]
         The tensors by name, and what the file says it is only right with, where it does.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: unreadable, truncated, no weight file, or of a kind whose reader is not installed.
     """
+    if not exists(path):
+        raise FileNotFoundError(f'{path}: there is no such file')
     if path.suffix in ('.h5', '.hdf5', '.keras'):
         return read_h5(path), None
     if path.suffix == '.npz':
@@ -43,7 +61,7 @@ def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]
     if path.suffix == '.index' or Path(f'{path}.index').is_file():
         return read_tensorflow(path), None
     content = read_plain(path)
-    return unwrap_state_dict(content, path), facts_of(content)
+    return unwrap_state_dict(content, path), facts_of(content, source=str(path))
 
 
 def exists(path: Path) -> bool:
@@ -72,22 +90,25 @@ def unwrap_state_dict(content: object, path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def facts_of(content: Any) -> WeightFacts | None:
-    """Return what a Kestrel checkpoint, or a file that Kestrel converted, says its weights are right with."""
+def facts_of(content: Any, *, source: str) -> WeightFacts | None:
+    """Return what a file that describes its network, or that we converted, says its weights are right with.
+
+    Raises:
+        ValueError: it describes a backbone that is not in the registry.
+    """
     noted = getattr(content, '_metadata', None)
     if isinstance(noted, Mapping) and isinstance(noted.get(FACTS_KEY), Mapping):
         return WeightFacts.from_plain(noted[FACTS_KEY])
-    spec = content.get('model') if isinstance(content, Mapping) and 'state_dict' in content else None
-    if not isinstance(spec, Mapping) or not isinstance(spec.get('backbone'), Mapping):
+    model = content.get('model') if isinstance(content, Mapping) and 'state_dict' in content else None
+    if not isinstance(model, Mapping) or not isinstance(entry := model.get('backbone'), Mapping):
         return None
-    backbone = spec['backbone']
-    return WeightFacts.from_plain(
-        {
-            'padding': backbone.get('padding') or 'symmetric',
-            'norm_eps': backbone.get('norm_eps') or 1e-5,
-            'normalise': spec['normalise'],
-        }
-    )
+    BACKBONES.import_from_location()
+    known = BACKBONES.module_dict
+    if entry.get('type') not in known:
+        raise ValueError(f'{source} is of a backbone {entry.get("type")!r}; known are {", ".join(known)}')
+    defaults = known[entry['type']].from_weights
+    given = {name: entry[name] for name in defaults if entry.get(name) is not None}
+    return WeightFacts.from_plain({**defaults, **given, 'normalise': model['normalise']})
 
 
 def read_plain(path: Path) -> object:
@@ -104,12 +125,14 @@ def read_plain(path: Path) -> object:
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch names what it will not build; a text file trips over an opcode instead.
-        if re.search(r'GLOBAL [A-Za-z_][\w.]* was not|Unsupported class', str(error)):
+        # A text trips over the first letter that is no pickle's; torch's own old format is a pickle.
+        with path.open('rb') as file:
+            is_pickle = file.read(1) == pickle.PROTO
+        if is_pickle or zipfile.is_zipfile(path):
             raise ValueError(
-                f'{path}: refused, because it holds Python objects, not only tensors and plain values; '
-                'opening it could run code. Save it again as a plain state dict '
-                '(torch.save(model.state_dict(), ...)).'
+                f'{path}: refused, because it holds Python objects, not only tensors and plain values, or is '
+                'a pickle that torch did not write; opening it could run code. Save it again as a plain '
+                'state dict (torch.save(model.state_dict(), ...)).'
             ) from error
         raise ValueError(f'{path}: not a weight file ({size:,} bytes)') from error
     except Exception as error:  # whatever torch trips over in half a file
@@ -161,7 +184,7 @@ def read_h5(path: Path) -> dict[str, Tensor]:
     try:
         import h5py  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ValueError(f"{path}: reading it needs the extra: pip install -e '.[keras]' (h5py)") from error
+        raise MissingExtraError(f'{path}: reading it', 'keras', 'h5py') from error
     arrays: dict[str, Tensor] = {}
 
     def take(name: str, item: Any) -> None:
@@ -203,10 +226,11 @@ def read_tensorflow(path: Path) -> dict[str, Tensor]:
         # Hundreds of megabytes, and wanted for nothing else: an extra, imported here only.
         from tensorflow import train  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ValueError(
-            f"{path} is a TensorFlow checkpoint; reading it needs the extra: pip install -e '.[tensorflow]'. "
-            'Or save its variables where TensorFlow is: r = tf.train.load_checkpoint(PREFIX); '
-            "numpy.savez('out.npz', **{n: r.get_tensor(n) for n in r.get_variable_to_shape_map()})"
+        raise MissingExtraError(
+            f'{path} is a TensorFlow checkpoint; reading it',
+            'tensorflow',
+            'or save its variables where TensorFlow is: r = tf.train.load_checkpoint(PREFIX); '
+            "numpy.savez('out.npz', **{n: r.get_tensor(n) for n in r.get_variable_to_shape_map()})",
         ) from error
     try:
         reader = train.load_checkpoint(prefix)
@@ -244,7 +268,7 @@ def write_h5(state: Mapping[str, Tensor], path: Path) -> None:
     try:
         import h5py  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ValueError(f"{path}: writing it needs the extra: pip install -e '.[keras]' (h5py)") from error
+        raise MissingExtraError(f'{path}: writing it', 'keras', 'h5py') from error
     layers: dict[str, list[str]] = {}
     for key in state:
         layers.setdefault(key.split('/')[0], []).append(key)

@@ -26,29 +26,26 @@ class WeightFacts:
     """What weights are only right with.
 
     Attributes:
-        padding: 'symmetric' or 'same', as in `MobileNetV2`.
-        norm_eps: epsilon of the batch norms.
+        options: of the backbone, by name; those of its `from_weights`.
         normalise: mean and std in units of 0..1.
     """
 
-    padding: str
-    norm_eps: float
+    options: Mapping[str, Any]
     normalise: Mapping[str, tuple[float, ...]]
 
     def as_plain(self) -> dict[str, Any]:
         """Return plain values that a weight file can hold."""
-        mean_std = {key: list(value) for key, value in self.normalise.items()}
-        return {'padding': self.padding, 'norm_eps': self.norm_eps, 'normalise': mean_std}
+        return {**self.options, 'normalise': {key: list(value) for key, value in self.normalise.items()}}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> 'WeightFacts':
         """The reverse of `as_plain`."""
         mean_std = {key: tuple(values['normalise'][key]) for key in ('mean', 'std')}
-        return cls(values['padding'], float(values['norm_eps']), mean_std)
+        return cls({key: value for key, value in values.items() if key != 'normalise'}, mean_std)
 
 
-PYTORCH_BORN = WeightFacts('symmetric', 1e-5, NORMALISATIONS['imagenet'])
-TENSORFLOW_BORN = WeightFacts('same', 1e-3, NORMALISATIONS['tensorflow'])
+PYTORCH_BORN = WeightFacts({'padding': 'symmetric', 'norm_eps': 1e-5}, NORMALISATIONS['imagenet'])
+TENSORFLOW_BORN = WeightFacts({'padding': 'same', 'norm_eps': 1e-3}, NORMALISATIONS['tensorflow'])
 
 TORCH_NORM = {
     'weight': '.weight',

@@ -15,10 +15,18 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from backbones.weights.files import check_sha256, exists, read_plain, read_state_dict, read_weight_file
+from backbones.weights.files import (
+    MissingExtraError,
+    check_sha256,
+    exists,
+    read_plain,
+    read_state_dict,
+    read_weight_file,
+)
 from backbones.weights.layouts import WeightFacts
 from backbones.weights.published import NAMED, PublishedWeights
-from backbones.weights.split import SplitWeights, describe_shape, split_weights
+from backbones.weights.recognise import describe_shape
+from backbones.weights.split import SplitWeights, split_weights
 
 __all__ = [
     'NAMED',
@@ -78,8 +86,10 @@ def read_weights(source: str) -> SplitWeights:
     path = locate(source)
     try:
         state, facts = read_weight_file(path)
+    except MissingExtraError:
+        raise
     except ValueError as error:
-        if source not in NAMED or 'needs the extra' in str(error):
+        if source not in NAMED:
             raise
         raise ValueError(
             f'{error}. The download was cut off, or is another file: delete {path} and try again'
@@ -103,7 +113,7 @@ def settle(
     """
     settled = {}
     for name, value in given.items():
-        wanted = None if facts is None else getattr(facts, name)
+        wanted = None if facts is None else facts.options.get(name)
         if value is not None and wanted is not None and value != wanted:
             raise ValueError(
                 f'{name}={value!r} contradicts pretrained={source!r}, whose weights are only right with '
@@ -182,7 +192,7 @@ def locate(source: str) -> Path:
     near = difflib.get_close_matches(source, NAMED, 3, 0.6)
     families = 'torchvision, torchvision_v1, timm/..., d-li14/..., tonylins/..., keras/..., slim/..., '
     raise FileNotFoundError(
-        f'pretrained={source!r} is neither a file nor a known name; '
+        f'weights {source!r}: neither a file nor a known name; '
         + (f'did you mean {" or ".join(near)}?' if near else f'names are {families}transformers/...')
     )
 
@@ -191,9 +201,9 @@ def _download(name: str, fetch: Callable[..., None] | None = None) -> Path:
     """Return the cached file of a name, downloading it first where it is missing."""
     weights: PublishedWeights = NAMED[name]
     path = Path(torch.hub.get_dir()) / 'checkpoints' / weights.file_name
-    by_hand = f'Fetch {weights.url} by hand and put it at {path}, or pass its path: pretrained=<file>'
+    by_hand = f'Fetch {weights.url} by hand and put it at {path}, or give its path instead of the name'
     if weights.needs:
-        raise ConnectionError(f'pretrained={name!r} is an archive: fetch {weights.url}, {weights.needs}')
+        raise ConnectionError(f'weights {name!r}: an archive: fetch {weights.url}, {weights.needs}')
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,11 +211,11 @@ def _download(name: str, fetch: Callable[..., None] | None = None) -> Path:
             (fetch or torch.hub.download_url_to_file)(weights.url, str(path), hash_prefix=weights.sha256)
         except (URLError, OSError, HTTPException) as error:
             raise ConnectionError(
-                f'pretrained={name!r} could not be downloaded ({error}). {by_hand}'
+                f'weights {name!r}: could not be downloaded ({error}). {by_hand}'
             ) from error
         except RuntimeError as error:  # the hash, which torch compares while downloading
             raise ValueError(
-                f'pretrained={name!r}: the download is not the published file, or was cut off ({error}). '
+                f'weights {name!r}: the download is not the published file, or was cut off ({error}). '
                 f'{by_hand}'
             ) from error
     if weights.sha256:

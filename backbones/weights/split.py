@@ -1,28 +1,23 @@
 """From other projects' weight layouts to torchvision's keys, which `MobileNetV2` uses, and back.
 
-A layout is recognised by its keys, never by a file's name. Every function here is a renaming and, for
-TensorFlow's, a permutation: nothing is computed, so going there and back gives the same tensors.
+Every function here is a renaming and, for TensorFlow's, a permutation: nothing is computed, so going there
+and back gives the same tensors. Only norms that a file has folded into its convolutions are made anew.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, Unit, make_divisible, units
-from backbones.weights.folded import is_folded_deeplab, split_folded_deeplab
-from backbones.weights.layouts import LAYOUTS, Layout, WeightFacts
+from backbones.table2 import units
+from backbones.weights.files import BACKBONE_PREFIX
+from backbones.weights.layouts import LAYOUTS, WeightFacts
+from backbones.weights.recognise import TORCHVISION, State, recognise, stem_key
 
-State = Mapping[str, Tensor]
-
-# Depth multipliers in circulation: the paper's network, timm's 110d and 120d.
-DEPTHS = (1.0, 1.2, 1.4)
-WIDTHS = (1.0, 0.1, 0.25, 0.35, 0.5, 0.75, 1.1, 1.2, 1.3, 1.4)
 # What wrappers put before every name: training in parallel, and the Object Detection API.
 OBJECT_DETECTION_SCOPE = 'FeatureExtractor/'
 PREFIXES = ('module.', OBJECT_DETECTION_SCOPE)
-TORCHVISION = LAYOUTS['torchvision']
 # Leaf names of TensorFlow variables: torch's names, and the axes of a kernel in torch's order.
 TENSORFLOW_LEAVES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     'weights': ('conv.weight', (3, 2, 0, 1)),  # (h, w, in, out)
@@ -33,6 +28,10 @@ TENSORFLOW_LEAVES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     'BatchNorm/moving_mean': ('norm.running_mean', None),
     'BatchNorm/moving_variance': ('norm.running_var', None),
 }
+# What follows the backbone, by deeplab's own scopes (`deeplab/model.py`), without the pyramid.
+HEAD_SCOPES = ('image_pooling', 'aspp0', 'concat_projection', 'logits/semantic')
+# A norm that changes nothing but adds its bias, whatever its epsilon: the root of 2^16 + 0.001 rounds to 2^8.
+IDENTITY_SCALE = 2.0**8
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
         ValueError: no known layout matches; the message shows keys found, keys looked for and the layout
             that comes closest.
     """
-    if 'backbone.features.0.0.weight' in state:
+    if BACKBONE_PREFIX + stem_key(TORCHVISION) in state:
         if facts is None:
             raise ValueError(
                 f'{source} is the bare state dict of a Kestrel model, which says neither padding nor '
@@ -77,9 +76,10 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
             )
         return SplitWeights(
             layout='kestrel',
-            backbone=strip_prefix(state, 'backbone.'),
-            classifier=strip_prefix(state, 'head.fc.'),
+            backbone=strip_prefix(state, BACKBONE_PREFIX),
+            classifier={},
             facts=facts,
+            rest={key: value for key, value in state.items() if not key.startswith(BACKBONE_PREFIX)},
         )
     if is_folded_deeplab(state):
         backbone, rest = split_folded_deeplab(state)
@@ -169,100 +169,6 @@ def join_weights(weights: SplitWeights, layout_name: str) -> dict[str, Tensor]:
     return state
 
 
-def recognise(state: State, *, source: str) -> tuple[Layout, float]:
-    """Return the layout and depth multiplier whose keys `state` has, or raise ValueError."""
-    found = {}
-    for layout in LAYOUTS.values():
-        for depth in DEPTHS:
-            keys = expected_keys(layout, depth)
-            overlap = sum(key in state for key in keys)
-            # As many as possible of the file's keys, then as few as possible that it lacks.
-            found[layout.name, depth] = (overlap, overlap - len(keys))
-    for name, depth in sorted(found, key=lambda place: found[place], reverse=True):
-        if stem_key(LAYOUTS[name]) in state:
-            return LAYOUTS[name], depth
-    looked_for = ', '.join(f'{stem_key(layout)} ({layout.name})' for layout in LAYOUTS.values())
-    (closest, _), (overlap, _) = max(found.items(), key=lambda item: item[1])
-    near = (
-        f'The closest layout is {closest}: {overlap} of its keys are there, its first is not.'
-        if overlap
-        else f'The closest layout is {most_alike(state)}, by how its keys are written; none of them is there.'
-    )
-    raise ValueError(
-        f'{source}: no known weight layout. Looked for {looked_for} and backbone.features.0.0.weight '
-        f'(Kestrel); the file begins with {", ".join(list(state)[:4]) or "nothing"}. {near}'
-    )
-
-
-def most_alike(state: State) -> str:
-    """Return the layout whose keys are written most like those of `state`."""
-    import difflib
-
-    def likeness(layout: Layout) -> float:
-        theirs = expected_keys(layout, 1.0)[:6]
-        return max(
-            (
-                difflib.SequenceMatcher(None, key, their).ratio()
-                for key in list(state)[:40]
-                for their in theirs
-            ),
-            default=0.0,
-        )
-
-    return max(LAYOUTS.values(), key=likeness).name
-
-
-def expected_keys(layout: Layout, depth: float) -> list[str]:
-    """Return the keys of a whole backbone in a layout, counters aside."""
-    return [key for unit in units(depth) for key in layout.tensors(unit).values()]
-
-
-def stem_key(layout: Layout) -> str:
-    """Return the key of the first convolution, which every file has."""
-    return layout.tensors(Unit(0, 'stem'))['conv']
-
-
-def describe_shape(backbone: State) -> dict[str, float]:
-    """Return the options of `MobileNetV2` that give a backbone of these shapes, where one is known.
-
-    Args:
-        backbone: in torchvision's keys, from `split_weights`.
-
-    Returns:
-        `width`, and `depth`, `stem_channels`, `last_channels`, `channel_divisor` where they are not the
-        defaults; empty when no known combination fits.
-    """
-    _, depth = recognise(backbone, source='backbone')
-    shapes = dict(_channels(backbone, depth))
-    stem, last = shapes.pop('stem', None), shapes.pop('last', None)
-    for divisor in (8, 4):
-        for width in WIDTHS:
-            expected = {
-                f'stage{stage}': make_divisible(row[1] * width, divisor)
-                for stage, row in enumerate(STAGES, 1)
-            }
-            if any(expected[name] != count for name, count in shapes.items()):
-                continue
-            options: dict[str, float] = {'width': width}
-            if depth != 1.0:
-                options['depth'] = depth
-            if divisor != 8:
-                options['channel_divisor'] = divisor
-            if stem is not None and stem != make_divisible(STEM_CHANNELS * width, divisor):
-                options['stem_channels'] = stem
-            if last is not None and last != make_divisible(LAST_CHANNELS * max(1.0, width), divisor):
-                options['last_channels'] = last
-            return options
-    return {}
-
-
-def _channels(backbone: State, depth: float) -> Iterator[tuple[str, int]]:
-    for unit in units(depth):
-        key = TORCHVISION.tensors(unit)['conv']
-        if key in backbone and unit.role in ('stem', 'project', 'last'):
-            yield (f'stage{unit.stage + 1}' if unit.role == 'project' else unit.role), len(backbone[key])
-
-
 def averaged(state: State) -> dict[str, Tensor]:
     """Take TensorFlow's moving averages, where there are any, for the variables they average.
 
@@ -313,3 +219,56 @@ def _bare(key: str) -> str:
     for prefix in PREFIXES:
         key = key.removeprefix(prefix)
     return key
+
+
+def is_folded_deeplab(state: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of TensorFlow's DeepLabv3 over MobileNetV2, without pyramid, folded.
+
+    Converters to TFLite leave it so: norms are part of the convolutions, which are only numbered in the order
+    they run ('000/CONV_2D/weight').
+    """
+    return len(state) == 2 * (len(_backbone_units()) + len(HEAD_SCOPES)) and '000/CONV_2D/weight' in state
+
+
+def split_folded_deeplab(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Name the numbered convolutions, and give each a batch norm that only adds the folded bias.
+
+    The result computes what TensorFlow does with `padding='same'`. To train on from it, keep the norms as
+    they are with `norm_eval=True`: statistics of a batch would undo the folding.
+
+    Returns:
+        The backbone in torchvision's keys; and the head's tensors by deeplab's scopes, with the leaf names of
+        `from_tensorflow`.
+    """
+    backbone: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    parts = _backbone_units()
+    for place, number in enumerate(sorted({key.rsplit('/', 1)[0] for key in state})):
+        weight, bias = state[f'{number}/weight'], state[f'{number}/bias']
+        if place < len(parts):
+            keys = TORCHVISION.tensors(parts[place])
+            backbone[keys['conv']] = weight
+            backbone |= {keys[name]: value for name, value in adding_norm(bias).items()}
+            continue
+        scope = HEAD_SCOPES[place - len(parts)]
+        head[f'{scope}/conv.weight'] = weight
+        if scope == HEAD_SCOPES[-1]:
+            head[f'{scope}/conv.bias'] = bias
+        else:
+            head |= {f'{scope}/norm.{name}': value for name, value in adding_norm(bias).items()}
+    return backbone, head
+
+
+def adding_norm(bias: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of a batch norm that adds `bias`, float (C,), and changes nothing else."""
+    return {
+        'weight': torch.full_like(bias, IDENTITY_SCALE),
+        'bias': bias,
+        'running_mean': torch.zeros_like(bias),
+        'running_var': torch.full_like(bias, IDENTITY_SCALE**2),
+    }
+
+
+def _backbone_units() -> list:
+    """The convolutions up to the 320-channel map, in the order they run."""
+    return [unit for unit in units(1.0) if unit.role != 'last']

@@ -10,13 +10,18 @@ from mmengine.config import Config
 from backbones.weights.files import write_h5, write_npz, write_state_dict
 from backbones.weights.layouts import LAYOUTS, WeightFacts
 from backbones.weights.load import NAMED, locate, read_weights
-from backbones.weights.split import SplitWeights, describe_shape, drop_background, join_weights, with_counters
-from tasks.checkpoints.file import read_checkpoint, write_checkpoint
-from tasks.checkpoints.foreign import WIRING, adopt_file, facts_of_model, is_kestrel, load_weights
+from backbones.weights.recognise import describe_shape
+from backbones.weights.split import SplitWeights, drop_background, join_weights, with_counters
+from tasks.build import build_model
+from tasks.checkpoints.file import describe, read_checkpoint, write_checkpoint
+from tasks.checkpoints.foreign import adopt_file, facts_of_model, is_kestrel, load_weights, named_for
 from tasks.checkpoints.load import model_from_checkpoint
+from tasks.classification.dataset import imagenet_classes
 from tasks.errors import UserError
 from tasks.model import VisionModel
 
+# The models that other projects' files make without a config.
+BACKBONE, CLASSIFIER, DETECTOR = 'MobileNetV2', 'LinearHead', 'SSDLiteHead'
 WRITERS = {'torch': ('.pth', write_state_dict), 'keras': ('.h5', write_h5), 'slim': ('.npz', write_npz)}
 
 
@@ -77,7 +82,7 @@ def read_model(
     try:
         path = locate(source)
     except (OSError, ValueError) as error:
-        raise UserError(str(error).replace('pretrained=', '')) from error
+        raise UserError(str(error)) from error
     if is_kestrel(path):
         if any(each is not None for each in (classes, config, resolution)) or without_background:
             raise UserError(f'{source} is a Kestrel checkpoint: it knows its model, classes and size already')
@@ -121,14 +126,13 @@ def classification_model(
     if not options:
         raise UserError(f'{source} is a MobileNetV2 of none of the usual widths')
     model = VisionModel(
-        {'type': 'MobileNetV2', **options, 'padding': facts.padding, 'norm_eps': facts.norm_eps},
-        {'type': 'LinearHead'},
+        {'type': BACKBONE, **options, **facts.options},
+        {'type': CLASSIFIER},
         classes=names,
         normalise=facts.normalise,
         preprocess=[{'type': 'ResizeCenterCrop', 'resize': resize, 'crop': side}],
     )
-    state = {f'backbone.{key}': value for key, value in with_counters(weights.backbone).items()}
-    state |= {f'head.fc.{key}': value for key, value in weights.classifier.items()}
+    state = named_for(model, replace(weights, backbone=with_counters(weights.backbone)))
     try:
         lost = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -156,13 +160,12 @@ def configured_model(
         side = resolution or 300
         spec: dict[str, Any] = {
             'backbone': {
-                'type': 'MobileNetV2',
+                'type': BACKBONE,
                 **describe_shape(weights.backbone),
                 'taps': ('stage6_expand', 'last'),
-                'padding': facts.padding,
-                'norm_eps': facts.norm_eps,
+                **facts.options,
             },
-            'head': {'type': 'SSDLiteHead'},
+            'head': {'type': DETECTOR},
             'normalise': facts.normalise,
         }
         model = VisionModel(
@@ -171,20 +174,15 @@ def configured_model(
             preprocess=[{'type': 'ResizeTensorFlow', 'height': side, 'width': side}],
         )
     else:
-        from tasks.build import build_model
-
         if resolution is not None:
             raise UserError('--resolution and --config exclude each other: the config prepares the pictures')
-        adopt_file(config, path)
-        model = build_model(config, classes=classes)
+        model = build_model(adopt_file(config, path), classes=classes)
     load_weights(model, path)
     return model.eval()
 
 
 def class_names(count: int) -> list[str]:
     """Return ImageNet's names for 1000 classes, and background before them for 1001."""
-    from tasks.classification.dataset import imagenet_classes
-
     names = list(imagenet_classes()[1])
     if count == len(names):
         return names
@@ -195,8 +193,6 @@ def class_names(count: int) -> list[str]:
 
 def content_of(model: VisionModel) -> Mapping[str, Any]:
     """Return what a checkpoint of the model holds. One of ImageNet's classes can be scored on ImageNet."""
-    from tasks.checkpoints.file import describe
-
     config: dict[str, Any] = {'model': model.spec}
     if len(model.classes) == 1000 and list(model.classes) == class_names(1000):
         dataset = {'type': 'ImageNet', 'split': 'val', 'augment': list(model.preprocess)}
@@ -218,15 +214,15 @@ def write_layout(model: VisionModel, layout: str, out: Path) -> None:
         UserError: the model is none, or is right only with a padding or an epsilon that the layout's own
             programs do not use and its file cannot note.
     """
-    state = model.state_dict()
-    if 'head.fc.weight' not in state or 'backbone.features.0.0.weight' not in state:
+    backbone, classifier = model.spec['backbone'], model.head.linear()
+    if backbone['type'] != BACKBONE or not classifier:
         raise UserError(
-            f'layout {layout} holds classifiers over MobileNetV2; this is '
-            f'{model.spec["backbone"]["type"]} with {model.spec["head"]["type"]}'
+            f'layout {layout} holds classifiers over {BACKBONE}; this is '
+            f'{backbone["type"]} with {model.spec["head"]["type"]}'
         )
-    backbone = model.spec['backbone']
-    wiring = {name: backbone.get(name, default) for name, default in WIRING.items()}
-    if wiring != WIRING or tuple(backbone.get('taps', ('last',))) != ('last',):
+    papers = dict(model.backbone.wiring)
+    wiring = {name: backbone.get(name, default) for name, default in papers.items()}
+    if wiring != papers or tuple(backbone.get('taps', ('last',))) != ('last',):
         raise UserError(
             f'layout {layout} holds the whole network of the paper under its classifier; this one has '
             f'taps {backbone.get("taps", ("last",))} and {wiring}'
@@ -238,11 +234,7 @@ def write_layout(model: VisionModel, layout: str, out: Path) -> None:
             f'layout {layout} always means {words(kind.facts)}; this model is only right with '
             f'{words(facts)}. Its tensors would fit, its answers would be wrong'
         )
-    weights = SplitWeights(
-        layout='kestrel',
-        backbone={k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')},
-        classifier={'weight': state['head.fc.weight'], 'bias': state['head.fc.bias']},
-    )
+    weights = SplitWeights('kestrel', model.backbone.state_dict(), classifier)
     temporary = out.with_name(f'.{out.name}.tmp{out.suffix}')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +252,8 @@ def write_layout(model: VisionModel, layout: str, out: Path) -> None:
 def words(facts: WeightFacts) -> str:
     """Return facts as a person reads them."""
     mean = ', '.join(f'{value:g}' for value in facts.normalise['mean'])
-    return f'padding {facts.padding!r}, batch-norm epsilon {facts.norm_eps:g}, pixel mean ({mean})'
+    padding, norm_eps = facts.options['padding'], facts.options['norm_eps']
+    return f'padding {padding!r}, batch-norm epsilon {norm_eps:g}, pixel mean ({mean})'
 
 
 def foreign_facts(model: VisionModel, layout: str) -> str:

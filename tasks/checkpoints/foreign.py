@@ -1,18 +1,22 @@
 """Other projects' weights into a model, and what they are only right with."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
-from backbones.weights.files import exists, facts_of, read_plain, read_weight_file
+from backbones.base import BACKBONES
+from backbones.weights.files import BACKBONE_PREFIX, exists, facts_of, read_plain, read_weight_file
 from backbones.weights.layouts import TENSORFLOW_BORN, WeightFacts
 from backbones.weights.load import LoadReport, copy_matching
 from backbones.weights.split import SplitWeights, split_weights
 from tasks.checkpoints.file import read_checkpoint
 from tasks.errors import UserError
 from tasks.model import VisionModel
+from tasks.registry import find
 
 
 def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
@@ -35,8 +39,7 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
     if is_kestrel(path):
         content = read_checkpoint(path)
         check_classes(content['classes'], model.classes, source=str(path))
-        check_facts(model, facts_of(content), source=str(path))
-        check_wiring(model, content, source=str(path))
+        check_same_network(model, content, source=str(path))
         report = copy_matching(model, content['state_dict'], source=str(path))
     else:
         weights = open_weights(path)
@@ -47,11 +50,7 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
                 f"{path} knows {rows:,} classes, the model {rows - 1:,}: the first is TensorFlow's "
                 f'background. Take it away: tools/convert_weights.py {path} OUT.pth --drop-background'
             )
-        state = {f'backbone.{key}': value for key, value in weights.backbone.items()}
-        state |= {f'head.fc.{key}': value for key, value in weights.classifier.items()}
-        translated = model.head.translate(weights.layout, weights.rest)
-        state |= {f'head.{key}': value for key, value in translated.items()}
-        report = copy_matching(model, state, source=str(path))
+        report = copy_matching(model, named_for(model, weights), source=str(path))
     # The normalisation is set by the config; other projects' files do not carry it.
     lost = [
         key
@@ -84,37 +83,50 @@ def open_weights(path: Path) -> SplitWeights:
         raise UserError(str(error)) from error
 
 
+def named_for(model: VisionModel, weights: SplitWeights) -> dict[str, Tensor]:
+    """Return a file's tensors under the model's own keys; a classifier it has no use for under its own."""
+    classifier = {f'classifier.{key}': value for key, value in weights.classifier.items()}
+    head = model.head.translate(weights.layout, {**weights.rest, **classifier})
+    return {
+        **{f'{BACKBONE_PREFIX}{key}': value for key, value in weights.backbone.items()},
+        **{f'head.{key}': value for key, value in head.items()},
+        **({} if model.head.linear() else classifier),
+    }
+
+
+def facts_of_checkpoint(content: Mapping[str, Any], *, source: str) -> WeightFacts | None:
+    """Return what a checkpoint's weights are right with, or raise UserError for an unknown backbone."""
+    find(BACKBONES, content['model']['backbone'], where=f'{source}: model.backbone')
+    return facts_of(content, source=source)
+
+
 def facts_of_model(model: VisionModel) -> WeightFacts:
-    """Return padding, batch-norm epsilon and normalisation of a model, as far as its backbone has them."""
-    entry = {**model.spec['backbone'], **model.backbone.settled}
+    """Return what a model's weights are right with: what they decide in its backbone, and normalisation."""
+    entry = model.spec['backbone']
     return WeightFacts(
-        padding=entry.get('padding', 'symmetric'),
-        norm_eps=entry.get('norm_eps', 1e-5),
-        normalise={'mean': tuple(model.normalise.mean), 'std': tuple(model.normalise.std)},
+        {name: entry.get(name, default) for name, default in model.backbone.from_weights.items()},
+        {'mean': tuple(model.normalise.mean), 'std': tuple(model.normalise.std)},
     )
 
 
 def check_facts(model: VisionModel, facts: WeightFacts | None, *, source: str) -> None:
-    """Raise UserError unless the weights are right with the model's padding, epsilon and normalisation."""
+    """Raise UserError unless the weights are right with the model's options and normalisation."""
     if facts is None:
         return
     ours = facts_of_model(model).as_plain()
     for name, theirs in facts.as_plain().items():
-        if ours[name] != theirs:
+        if name in ours and ours[name] != theirs:
             where = 'model.normalise' if name == 'normalise' else f'model.backbone.{name}'
             raise UserError(
                 f'{source} is only right with {name} {theirs}, the model has {ours[name]}: set {where} so'
             )
 
 
-# Options that change what a backbone computes but neither name nor shape of a tensor, and their defaults.
-WIRING = {'linear_bottleneck': True, 'shortcut': 'bottleneck'}
-
-
-def check_wiring(model: VisionModel, content: Mapping[str, Any], *, source: str) -> None:
+def check_same_network(model: VisionModel, content: Mapping[str, Any], *, source: str) -> None:
     """Raise UserError unless a Kestrel checkpoint's backbone computes what the model's does."""
+    check_facts(model, facts_of_checkpoint(content, source=source), source=source)
     ours, theirs = model.spec['backbone'], content['model']['backbone']
-    for name, default in WIRING.items():
+    for name, default in model.backbone.wiring.items():
         if ours.get(name, default) != theirs.get(name, default):
             raise UserError(
                 f'{source} was trained with {name}={theirs.get(name, default)!r}, the model has '
@@ -122,11 +134,11 @@ def check_wiring(model: VisionModel, content: Mapping[str, Any], *, source: str)
             )
 
 
-def adopt_file(config: Config, path: str | Path) -> None:
-    """Let a file that brings all weights decide what a config leaves open.
+def adopt_file(config: Config, path: str | Path) -> Config:
+    """Return a config in which a file that brings all weights decides what the given one leaves open.
 
-    Padding, batch-norm epsilon and normalisation, where not given, become those that the file's weights are
-    right with. The file that the backbone would otherwise start from is not needed.
+    What weights decide in a backbone, and normalisation, become those that the file's weights are right with
+    where they are not given. The file that the backbone would otherwise start from is not needed.
 
     Raises:
         UserError: the file is missing or unreadable.
@@ -134,17 +146,21 @@ def adopt_file(config: Config, path: str | Path) -> None:
     path = Path(path).expanduser()
     if not exists(path):
         raise UserError(f'there is no checkpoint {path}')
+    config = deepcopy(config)
     backbone = config.model.backbone
     backbone.pop('pretrained', None)
-    facts = facts_of(read_checkpoint(path)) if is_kestrel(path) else open_weights(path).facts
+    if is_kestrel(path):
+        facts = facts_of_checkpoint(read_checkpoint(path), source=str(path))
+    else:
+        facts = open_weights(path).facts
     if facts is None:
-        return
-    if backbone.get('type') == 'MobileNetV2':
-        for name in ('padding', 'norm_eps'):
-            if backbone.get(name) is None:
-                backbone[name] = getattr(facts, name)
+        return config
+    for name in find(BACKBONES, backbone, where='model.backbone').from_weights:
+        if backbone.get(name) is None and name in facts.options:
+            backbone[name] = facts.options[name]
     if config.model.get('normalise') is None:
         config.model.normalise = facts.as_plain()['normalise']
+    return config
 
 
 def check_classes(theirs: Sequence[str], ours: Sequence[str], *, source: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tasks.build import build_model, load_config
 from tasks.checkpoints.file import read_checkpoint
 from tasks.errors import UserError
 from tasks.model import VisionModel
@@ -30,8 +31,6 @@ def load_model(
         UserError: no such file, not a checkpoint, or one that does not fit its own description.
     """
     if str(source).endswith('.py'):
-        from tasks.build import build_model, load_config
-
         model = build_model(load_config(source), classes=classes)
     else:
         model = model_from_checkpoint(read_checkpoint(source), source=str(source))

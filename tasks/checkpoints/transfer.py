@@ -6,11 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from backbones.weights.files import facts_of
 from backbones.weights.load import LoadReport, copy_matching
 from heads.base import ClassRows
 from tasks.checkpoints.file import read_checkpoint
-from tasks.checkpoints.foreign import check_facts, check_wiring
+from tasks.checkpoints.foreign import check_same_network
 from tasks.errors import UserError
 from tasks.model import VisionModel
 
@@ -60,8 +59,7 @@ def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
     theirs, ours = content['model']['backbone'].get('type'), model.spec['backbone'].get('type')
     if theirs != ours:
         raise UserError(f'{path} has the backbone {theirs}, the model {ours}')
-    check_facts(model, facts_of(content), source=str(path))
-    check_wiring(model, content, source=str(path))
+    check_same_network(model, content, source=str(path))
     own = model.state_dict()
     rows = {f'head.{key}': layout for key, layout in model.head.class_rows().items()}
     same_head = content['model']['head'].get('type') == model.spec['head'].get('type')

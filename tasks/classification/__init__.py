@@ -2,9 +2,10 @@
 
 from tasks.classification import dataset, metric, transforms
 from tasks.classification.result import ClassificationResult
+from tasks.data import resize
 from tasks.task import Task
 
-__all__ = ['TASK', 'ClassificationResult', 'dataset', 'metric', 'transforms']
+__all__ = ['TASK', 'ClassificationResult', 'dataset', 'metric', 'resize', 'transforms']
 
 TASK = Task(
     name='classification',

@@ -1,60 +1,15 @@
-"""Transforms of classification: the evaluation crop, and mixup and cutmix on a batch."""
+"""Transforms of classification: mixup and cutmix on a batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import albumentations
-import cv2
-import numpy as np
 import torch
-from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from tasks.errors import UserError
 from tasks.registry import check_options, closest
 
 BATCH_TRANSFORMS = ('MixUp', 'CutMix')  # of torchvision.transforms.v2
-
-
-@TRANSFORMS.register_module()
-class ResizeCenterCrop(albumentations.ImageOnlyTransform):
-    """Scale the short side to `resize` pixels and take the central `crop` x `crop` square.
-
-    The evaluation of every ImageNet recipe (256, then 224). Shrinks by area averaging, which matches
-    the antialiased resize weights were evaluated with. Of a very long image only the middle is scaled, so
-    that a 1 x 5000 one does not become 256 x 1,280,000.
-
-    Args:
-        resize: short side in pixels.
-        crop: side of the square in pixels, at most `resize`.
-    """
-
-    def __init__(self, resize: int = 256, crop: int = 224) -> None:
-        if not 0 < crop <= resize:
-            raise ValueError(f'crop must lie in 1..resize, got crop={crop} and resize={resize}')
-        super().__init__(p=1.0)
-        self.resize = resize
-        self.crop = crop
-
-    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        height, width = img.shape[:2]
-        short = min(height, width)
-        limit = 4 * short
-        if max(height, width) > limit:
-            top, left = max(0, height - limit) // 2, max(0, width - limit) // 2
-            img = img[top : top + limit, left : left + limit]
-            height, width = img.shape[:2]
-        scale = self.resize / short
-        # Rounded as torchvision rounds: one pixel more or less shifts the crop by half a pixel.
-        size = (int(self.resize * width / short), int(self.resize * height / short))
-        # INTER_LINEAR_EXACT is not antialiased; averaging is what PIL and torchvision do when shrinking.
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        img = cv2.resize(img, size, interpolation=method)
-        top, left = round((size[1] - self.crop) / 2), round((size[0] - self.crop) / 2)
-        return img[top : top + self.crop, left : left + self.crop]
-
-    def get_transform_init_args_names(self) -> tuple[str, ...]:
-        return ('resize', 'crop')
 
 
 class BatchAugment:

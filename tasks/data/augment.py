@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
+from torch import Tensor
 
+from tasks.data.tensors import METHODS, resize_tensors
 from tasks.errors import UserError
 from tasks.registry import closest
 from tasks.task import load_tasks
@@ -85,6 +87,38 @@ class Augment:
                 size = content_size(*(size or (height, width)))
         return size
 
+    def on_tensors(self, images: Tensor) -> Tensor:
+        """Do to a batch of pictures of one size what the transforms do to each, so that it can be exported.
+
+        Args:
+            images: RGB uint8 or float (B, 3, H, W), in 0..255.
+
+        Returns:
+            float32 (B, 3, h, w), in 0..255: the same grey levels up to OpenCV's rounding.
+
+        Raises:
+            UserError: a transform has no twin for tensors (colours, random crops, ...).
+        """
+        import albumentations
+
+        images = images.float()
+        for transform in self._compose.transforms:
+            if (twin := getattr(transform, 'on_tensors', None)) is not None:
+                images = twin(images)
+            elif (
+                isinstance(transform, albumentations.Resize)
+                and transform.p == 1
+                and transform.interpolation < len(METHODS)
+            ):
+                images = resize_on_tensors(images, transform)
+            else:
+                raise UserError(
+                    f'{type(transform).__name__} cannot be done to tensors, so it cannot be exported. Take '
+                    'ResizeCenterCrop, ResizePad, ResizeTensorFlow, or a Resize with p=1 and one of the '
+                    f'interpolations {", ".join(METHODS)}'
+                )
+        return images
+
     def check_maps_back(self) -> None:
         """Raise UserError unless what is found in the transformed image can be brought back to the original.
 
@@ -105,6 +139,14 @@ class Augment:
                     'and ResizePad (keeps the shape; enlarge=True for small pictures too)'
                 )
             moved = True
+
+
+def resize_on_tensors(images: Tensor, transform: Any) -> Tensor:
+    """Do what albumentations' Resize does, by its `area_for_downscale` and `interpolation`."""
+    shrinks = transform.height < images.shape[2] or transform.width < images.shape[3]
+    averages = shrinks and transform.area_for_downscale is not None
+    method = 'area' if averages else METHODS[transform.interpolation]
+    return resize_tensors(images, (transform.height, transform.width), method)
 
 
 def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:

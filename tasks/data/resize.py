@@ -1,4 +1,9 @@
-"""Fitting pictures of any size into the network's input without changing their shape."""
+"""Transforms that bring a picture of any size to the network's input, each for arrays and for tensors.
+
+`apply` does it to a picture, with OpenCV, before it enters a batch; `on_tensors` does the same to a batch of
+equal pictures in torch operations that export: uint8 or float (B, 3, H, W) in 0..255 -> float32 (B, 3, h, w),
+whole grey levels.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +11,15 @@ from typing import Any
 import albumentations
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from albumentations.core.type_definitions import Targets
 from mmengine.registry import TRANSFORMS
+from torch import Tensor
 
-from heads.deeplabv3 import IGNORE
+from heads.base import IGNORE
+from tasks.data.augment import INTERPOLATIONS
+from tasks.data.tensors import resize_tensors
 
 IMAGENET_MEAN = (124, 116, 104)  # mean pixel of ImageNet, RGB in 0..255: zero after normalisation
 
@@ -59,9 +69,20 @@ class ResizePad(albumentations.DualTransform):
         scale = scale if self.enlarge else min(1.0, scale)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
+    def _method(self, height: int, width: int) -> str:
+        return 'area' if self.content_size(height, width)[0] < height else 'linear'
+
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        shrinks = self.content_size(*img.shape[:2])[0] < img.shape[0]
-        return self._fit(img, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, self.fill)
+        return self._fit(img, INTERPOLATIONS[self._method(*img.shape[:2])], self.fill)
+
+    def on_tensors(self, images: Tensor) -> Tensor:
+        """The twin of `apply`; see `Augment.on_tensors`."""
+        old = (images.shape[2], images.shape[3])
+        height, width = self.content_size(*old)
+        fill = torch.tensor(self.fill, device=images.device).float().round().view(3, 1, 1)
+        images = resize_tensors(images, (height, width), self._method(*old))
+        # `pad` knows one number for all channels.
+        return F.pad(images - fill, (0, self.size[1] - width, 0, self.size[0] - height)) + fill
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         return self._fit(mask, cv2.INTER_NEAREST, (self.fill_mask,))
@@ -88,3 +109,89 @@ class ResizePad(albumentations.DualTransform):
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ('size', 'fill', 'fill_mask', 'enlarge')
+
+
+@TRANSFORMS.register_module()
+class ResizeCenterCrop(albumentations.ImageOnlyTransform):
+    """Scale the short side to `resize` pixels and take the central `crop` x `crop` square.
+
+    The evaluation of every ImageNet recipe (256, then 224). Shrinks by area averaging, which matches
+    the antialiased resize weights were evaluated with. Of a very long image only the middle is scaled, so
+    that a 1 x 5000 one does not become 256 x 1,280,000.
+
+    Args:
+        resize: short side in pixels.
+        crop: side of the square in pixels, at most `resize`.
+    """
+
+    def __init__(self, resize: int = 256, crop: int = 224) -> None:
+        if not 0 < crop <= resize:
+            raise ValueError(f'crop must lie in 1..resize, got crop={crop} and resize={resize}')
+        super().__init__(p=1.0)
+        self.resize = resize
+        self.crop = crop
+
+    def _plan(self, height: int, width: int) -> tuple[Any, tuple[int, int], str, Any]:
+        """Return which part is scaled, to which size, by which method, and which part of that is kept."""
+        short = min(height, width)
+        limit = 4 * short
+        middle = tuple(slice(max(0, side - limit) // 2, (side + limit) // 2) for side in (height, width))
+        # Rounded as torchvision rounds: one pixel more or less shifts the crop by half a pixel.
+        height, width = (int(self.resize * min(side, limit) / short) for side in (height, width))
+        # INTER_LINEAR_EXACT is not antialiased; averaging is what PIL and torchvision do when shrinking.
+        method = 'area' if self.resize < short else 'linear'
+        starts = [round((side - self.crop) / 2) for side in (height, width)]
+        return middle, (height, width), method, tuple(slice(start, start + self.crop) for start in starts)
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        middle, size, method, square = self._plan(*img.shape[:2])
+        return cv2.resize(img[middle], size[::-1], interpolation=INTERPOLATIONS[method])[square]
+
+    def on_tensors(self, images: Tensor) -> Tensor:
+        """The twin of `apply`; see `Augment.on_tensors`."""
+        middle, size, method, square = self._plan(images.shape[2], images.shape[3])
+        return resize_tensors(images[(..., *middle)], size, method)[(..., *square)]
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        return ('resize', 'crop')
+
+
+@TRANSFORMS.register_module()
+class ResizeTensorFlow(albumentations.DualTransform):
+    """Resize bilinearly as TensorFlow 1 did, for weights that were trained that way.
+
+    Output pixel i reads the input at i * input / output, without the half pixel that centres pixels
+    (`tf.compat.v1.image.resize_bilinear`), and without antialiasing.
+
+    Args:
+        height, width: of the output, in pixels.
+    """
+
+    _targets = (Targets.IMAGE, Targets.BBOXES)
+    stretches = True  # the whole image over the whole result; see `Augment.check_maps_back`
+
+    def __init__(self, height: int, width: int) -> None:
+        if min(height, width) < 1:
+            raise ValueError(f'height and width must be at least 1, got {height} and {width}')
+        super().__init__(p=1.0)
+        self.height, self.width = height, width
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        for axis, size in ((0, self.height), (1, self.width)):
+            position = np.arange(size, dtype=np.float32) * (img.shape[axis] / size)
+            low = position.astype(np.int64)
+            high = np.minimum(low + 1, img.shape[axis] - 1)
+            share = (position - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+            before, after = (np.take(img, index, axis=axis).astype(np.float32) for index in (low, high))
+            img = before + (after - before) * share
+        return np.round(img).astype(np.uint8)
+
+    def on_tensors(self, images: Tensor) -> Tensor:
+        """The twin of `apply`; see `Augment.on_tensors`."""
+        return resize_tensors(images, (self.height, self.width), 'tensorflow')
+
+    def apply_to_bboxes(self, bboxes: np.ndarray, **params: Any) -> np.ndarray:
+        return bboxes  # fractions of the image stay what they are
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        return ('height', 'width')

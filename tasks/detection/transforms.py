@@ -149,43 +149,6 @@ class ZoomOut(DualTransform):
         return ('max_ratio', 'fill')
 
 
-@TRANSFORMS.register_module()
-class ResizeTensorFlow(DualTransform):
-    """Resize bilinearly as TensorFlow 1 did, for weights that were trained that way.
-
-    Output pixel i reads the input at i * input / output, without the half pixel that centres pixels
-    (`tf.compat.v1.image.resize_bilinear`), and without antialiasing.
-
-    Args:
-        height, width: of the output, in pixels.
-    """
-
-    _targets = (Targets.IMAGE, Targets.BBOXES)
-    stretches = True  # the whole image over the whole result; see `Augment.check_maps_back`
-
-    def __init__(self, height: int, width: int) -> None:
-        if min(height, width) < 1:
-            raise ValueError(f'height and width must be at least 1, got {height} and {width}')
-        super().__init__(p=1.0)
-        self.height, self.width = height, width
-
-    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        for axis, size in ((0, self.height), (1, self.width)):
-            position = np.arange(size, dtype=np.float32) * (img.shape[axis] / size)
-            low = position.astype(np.int64)
-            high = np.minimum(low + 1, img.shape[axis] - 1)
-            share = (position - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-            before, after = (np.take(img, index, axis=axis).astype(np.float32) for index in (low, high))
-            img = before + (after - before) * share
-        return np.round(img).astype(np.uint8)
-
-    def apply_to_bboxes(self, bboxes: np.ndarray, **params: Any) -> np.ndarray:
-        return bboxes  # fractions of the image stay what they are
-
-    def get_transform_init_args_names(self) -> tuple[str, ...]:
-        return ('height', 'width')
-
-
 def centres_inside(crops: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return whether the centres of boxes lie in crops, both xyxy (..., 4)."""
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2

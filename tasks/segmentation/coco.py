@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from heads.deeplabv3 import IGNORE
+from heads.base import IGNORE
 from tasks.data.folders import existing_root
 from tasks.data.formats.coco_file import read_coco_file
 from tasks.data.formats.masks import MaskCounts

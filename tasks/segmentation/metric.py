@@ -13,7 +13,7 @@ from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from heads.deeplabv3 import IGNORE
+from heads.base import IGNORE
 from tasks.data.samples import Batch
 from tasks.errors import listing
 from tasks.report.plots import draw_confusion

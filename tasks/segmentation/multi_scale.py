@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads.base import Enlarges
+from tasks.errors import UserError
+
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
@@ -23,12 +26,22 @@ def multi_scale_scores(model: Any, images: Tensor) -> Tensor:
 
     Args:
         model: a `tasks.model.VisionModel` with a segmentation head.
-        images: normalised, float (B, 3, H, W). One at a time goes through the network, so the memory needed
-            does not grow with the batch, apart from what is returned.
+        images: RGB uint8 (B, 3, H, W). One at a time goes through the network, so the memory needed does not
+            grow with the batch, apart from what is returned.
 
     Returns:
         float (B, C, H, W), adding up to 1 over the classes; `Head.predict` takes it for logits.
+
+    Raises:
+        UserError: the head is not one that `Enlarges`.
     """
+    head = model.head
+    if not isinstance(head, Enlarges):
+        raise UserError(
+            f'{type(head).__name__} cannot be tested at several scales: it has no method '
+            'enlarge(outputs, size), see Enlarges in heads/base.py'
+        )
+    images = model.normalise(images.contiguous(memory_format=torch.channels_last))
     size = (images.shape[2], images.shape[3])
     averages = []
     for image in images.split(1):
@@ -42,7 +55,7 @@ def multi_scale_scores(model: Any, images: Tensor) -> Tensor:
             )
             for mirrored in (False, True):
                 logits = model.head(model.backbone(scaled.flip(3) if mirrored else scaled)).float()
-                scores = model.head.enlarge(logits.flip(3) if mirrored else logits, size)
+                scores = head.enlarge(logits.flip(3) if mirrored else logits, size)
                 total = total + scores.softmax(dim=1)
         averages.append(total / (2 * len(SCALES)))
     return torch.cat(averages)

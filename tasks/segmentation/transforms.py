@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
-from heads.deeplabv3 import IGNORE
+from heads.base import IGNORE
 from tasks.data.resize import IMAGENET_MEAN, as_size
 
 

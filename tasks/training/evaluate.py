@@ -78,7 +78,7 @@ def evaluate(
         model = model_from_checkpoint(content, source=str(checkpoint))
     else:
         if checkpoint is not None:
-            adopt_file(config, checkpoint)
+            config = adopt_file(config, checkpoint)
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)

@@ -69,7 +69,7 @@ def train(
     start = config.get('load_from')
     if start is not None:
         # A run that goes on needs its own checkpoint, not the one it once started from.
-        adopt_file(config, checkpoint or start)
+        config = adopt_file(config, checkpoint or start)
     model = build_model(config, classes=training.classes, training=training)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())

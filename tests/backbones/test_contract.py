@@ -1,5 +1,7 @@
 """Every registered backbone keeps the contract of backbones/base.py."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -21,6 +23,12 @@ def test_maps_have_the_promised_shapes(backbone: Backbone, size: tuple[int, int]
     assert len(maps) == len(backbone.channels) == len(backbone.strides)
     for tensor, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
         assert tensor.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_what_weights_decide_and_what_is_wired_are_options_with_these_defaults(backbone: Backbone) -> None:
+    options = inspect.signature(type(backbone)).parameters
+    assert {name: options[name].default for name in backbone.wiring} == dict(backbone.wiring)
+    assert {name: backbone.settled[name] for name in backbone.from_weights} == dict(backbone.from_weights)
 
 
 def test_strides_are_finest_first(backbone: Backbone) -> None:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
 
 from backbones import MobileNetV2
-from backbones.mobilenetv2 import SHORTCUTS, TAP_NAMES, SamePadConv2d, make_divisible
+from backbones.mobilenetv2 import SHORTCUTS, InvertedResidual
+from backbones.table2 import OUTPUT_STRIDES, TAP_NAMES, make_divisible, plan_network
 
 # Parameters with a 1000-class linear layer, counted on an independent build of the network.
 PARAMETERS = {
@@ -133,6 +133,23 @@ def test_taps_have_table_2s_channels(taps: tuple, channels: tuple, strides: tupl
     assert (backbone.channels, backbone.strides) == (channels, strides)
 
 
+@pytest.mark.parametrize('output_stride', OUTPUT_STRIDES)
+@pytest.mark.parametrize('options', [{}, {'width': 0.35, 'depth': 1.4}, {'taps': ('stem', 'stage6')}])
+def test_the_layers_are_those_of_the_plan(options: dict, output_stride: int) -> None:
+    layers, _ = plan_network(**options, output_stride=output_stride)
+    tensor = torch.rand(1, 3, 64, 64)
+    for planned, built in zip(
+        layers, MobileNetV2(**options, output_stride=output_stride).features, strict=True
+    ):
+        made = built(tensor)
+        assert (tensor.shape[1], made.shape[1]) == (planned.in_channels, planned.out_channels)
+        assert tensor.shape[2] // made.shape[2] == planned.stride
+        convolutions = [each for each in built.modules() if isinstance(each, nn.Conv2d)]
+        assert max(each.dilation[0] for each in convolutions) == planned.dilation
+        assert max(each.in_channels for each in convolutions) == planned.in_channels * planned.expansion
+        tensor = made
+
+
 @pytest.mark.parametrize('tap', TAP_NAMES)
 def test_layers_above_the_highest_tap_are_not_built(tap: str) -> None:
     torch.manual_seed(0)
@@ -140,46 +157,6 @@ def test_layers_above_the_highest_tap_are_not_built(tap: str) -> None:
     (tensor,) = backbone.train()(torch.rand(2, 3, 64, 64))
     tensor.square().mean().backward()
     assert all(each.grad is not None for each in backbone.parameters())
-
-
-def tensorflow_convolution(images: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
-    """TensorFlow's definition of "SAME": pad by hand, then convolve without padding."""
-    pads = []
-    for axis in (1, 0):
-        size, stride = images.shape[2 + axis], conv.stride[axis]
-        reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
-        leftover = stride if size % stride == 0 else size % stride
-        total = max(reach - leftover, 0)
-        pads += [total // 2, total - total // 2]
-    padded = F.pad(images, pads)
-    return F.conv2d(padded, conv.weight, None, conv.stride, 0, conv.dilation, conv.groups)
-
-
-@pytest.mark.parametrize('size', [(8, 8), (7, 7), (8, 7), (5, 10), (1, 1), (1, 6)])
-@pytest.mark.parametrize(('kernel', 'stride', 'dilation'), [(3, 2, 1), (3, 1, 2), (5, 2, 1), (3, 3, 1)])
-def test_same_padding_equals_pad_then_valid(
-    size: tuple[int, int], kernel: int, stride: int, dilation: int
-) -> None:
-    conv = SamePadConv2d(4, 6, kernel, stride=stride, dilation=dilation, bias=False)
-    images = torch.randn(2, 4, *size)
-    result = conv(images)
-    torch.testing.assert_close(result, tensorflow_convolution(images, conv))
-    assert result.shape[2:] == tuple(-(-each // stride) for each in size)
-
-
-@pytest.mark.parametrize('size', [(64, 64), (65, 63), (97, 33)])
-@pytest.mark.parametrize('output_stride', [8, 16, 32])
-def test_same_padded_network_equals_one_padded_by_hand(size: tuple[int, int], output_stride: int) -> None:
-    torch.manual_seed(0)
-    backbone = MobileNetV2(width=0.35, padding='same', output_stride=output_stride, taps=('stage7',)).eval()
-    images = torch.rand(1, 3, *size)
-    with torch.no_grad():
-        (ours,) = backbone(images)
-        for module in backbone.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-                module.forward = lambda x, conv=module: tensorflow_convolution(x, conv)
-        (expected,) = backbone(images)
-    torch.testing.assert_close(ours, expected)
 
 
 def depthwise(backbone: MobileNetV2) -> list[tuple[int, int]]:
@@ -316,8 +293,6 @@ def test_a_relu_bottleneck_is_never_negative_and_the_papers_is() -> None:
 
 def test_shortcuts_join_what_they_are_named_after() -> None:
     """Figure 6b, on one block whose convolutions and norms give zero or pass on what they get."""
-    from backbones.mobilenetv2 import InvertedResidual
-
     torch.manual_seed(0)
     thin = torch.rand(1, 8, 5, 5)
     blocks = {

@@ -1,14 +1,18 @@
 """Every registered head keeps the contract of heads/base.py, on every registered backbone."""
 
 import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import backbones
 import heads
 from backbones import BACKBONES
-from heads import HEADS, Head
+from heads import HEADS, Head, LinearHead
 
 assert backbones
 assert heads
@@ -85,20 +89,71 @@ def test_an_image_is_answered_the_same_alone_and_in_a_batch(pair: tuple) -> None
         )
 
 
+class Whole(torch.nn.Module):
+    """Backbone and head, and what becomes of the outputs."""
+
+    def __init__(self, backbone: torch.nn.Module, head: Head, finish: Callable | None = None) -> None:
+        super().__init__()
+        self.backbone, self.head, self.finish = backbone, head, finish
+
+    def forward(self, images: torch.Tensor) -> Any:
+        outputs = self.head(self.backbone(images))
+        return outputs if self.finish is None else self.finish(outputs)
+
+
 def test_forward_can_be_exported(pair: tuple) -> None:
-    backbone, head = pair
-
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone, self.head = backbone, head
-
-        def forward(self, images: torch.Tensor) -> object:
-            return self.head(self.backbone(images))
-
-    whole, images = Whole().eval(), torch.rand(1, 3, 64, 64)
+    whole, images = Whole(*pair).eval(), torch.rand(1, 3, 64, 64)
     exported = torch.export.export(whole, (images,)).module()
     torch.testing.assert_close(exported(images), whole(images))
+
+
+@pytest.mark.parametrize('input_size', [None, (64, 96)])
+def test_decode_can_be_exported_and_its_sizes_do_not_depend_on_the_picture(
+    pair: tuple, input_size: tuple[int, int] | None
+) -> None:
+    whole = Whole(*pair, partial(pair[1].decode, input_size=input_size)).eval()
+    nothing, images = torch.zeros(2, 3, 64, 96), torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        exported = torch.export.export(whole, (nothing,)).module()
+        expected = whole(images)
+        torch.testing.assert_close(exported(images), expected)
+        shapes = {key: value.shape for key, value in expected.items()}
+        assert {key: value.shape for key, value in whole(nothing).items()} == shapes
+    assert all(shape[0] == 2 for shape in shapes.values())
+
+
+@pytest.mark.parametrize('sizes', [SIZES, [(64, 96), (64, 60)]])
+def test_predict_is_decode_and_place(pair: tuple, sizes: list[tuple[int, int]]) -> None:
+    backbone, head = pair
+    where: dict[str, Any] = {'input_size': (64, 96), 'content_sizes': [None, (64, 60)]}
+    with torch.no_grad():
+        outputs = head(backbone(torch.rand(2, 3, 64, 96)))
+        expected = head.predict(outputs, sizes, **where)
+        for size in (None, (64, 96)):
+            placed = head.place(head.decode(outputs, input_size=size), sizes, **where)
+            for ours, theirs in zip(placed, expected, strict=True):
+                assert ours.keys() == theirs.keys()
+                for key, value in theirs.items():
+                    np.testing.assert_array_equal(ours[key], value)
+
+
+def test_a_head_that_only_predicts_still_does_and_says_what_it_lacks() -> None:
+    class OldHead(LinearHead):
+        decode, place = Head.decode, Head.place
+
+        def predict(self, outputs: Any, image_sizes: Any, **sizes: Any) -> list[dict[str, Any]]:
+            return [{'label': 1} for _ in image_sizes]
+
+    class EmptyHead(LinearHead):
+        decode, place = Head.decode, Head.place
+
+    old, empty = (each((8,), (4,), num_classes=3) for each in (OldHead, EmptyHead))
+    assert old.predict(torch.zeros(1, 3), [(4, 4)]) == [{'label': 1}]
+    for call in (old.decode, lambda outputs: old.place({'scores': outputs}, [(4, 4)])):
+        with pytest.raises(TypeError, match=r'OldHead has no .*its own predict, and exports its raw outputs'):
+            call(torch.zeros(1, 3))
+    with pytest.raises(TypeError, match='EmptyHead has no decode: a head needs decode and place'):
+        empty.predict(torch.zeros(1, 3), [(4, 4)])
 
 
 def test_wrong_maps_are_named(head_class: type[Head]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from backbones import MobileNetV2
-from backbones.mobilenetv2 import SamePadConv2d
+from layers import SamePadConv2d
 from layers.depthwise import Depthwise, FastDepthwise, fast_depthwise
 
 CPU = torch.device('cpu')

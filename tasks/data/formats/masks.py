@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heads.deeplabv3 import IGNORE
+from heads.base import IGNORE
 from tasks.data.images import ImageError
 from tasks.errors import UserError
 

@@ -319,6 +319,13 @@ def test_the_bare_state_dict_of_a_kestrel_model_is_refused(tmp_path: Path) -> No
         MobileNetV2(width=0.35, pretrained=str(tmp_path / 'x.pth'))
 
 
+def test_a_file_that_describes_an_unknown_backbone_is_refused(tmp_path: Path) -> None:
+    model = {'backbone': {'type': 'Elsewhere'}, 'normalise': {'mean': (0.5,) * 3, 'std': (0.5,) * 3}}
+    torch.save({'state_dict': {'backbone.x': torch.zeros(1)}, 'model': model}, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=r"x\.pth is of a backbone 'Elsewhere'; known are MobileNetV2"):
+        MobileNetV2(pretrained=str(tmp_path / 'x.pth'))
+
+
 def test_a_broken_download_without_a_hash_says_what_to_delete(cache: Path) -> None:
     name = 'tonylins/mobilenetv2_1.0-f2a8633'
     path = cache / NAMED[name].file_name

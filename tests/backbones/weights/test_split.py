@@ -18,10 +18,10 @@ from backbones.weights.files import read_weight_file, write_h5, write_npz, write
 from backbones.weights.layouts import LAYOUTS, PYTORCH_BORN, TENSORFLOW_BORN
 from backbones.weights.load import read_weights
 from backbones.weights.published import NAMED
+from backbones.weights.recognise import describe_shape
 from backbones.weights.split import (
     SplitWeights,
     averaged,
-    describe_shape,
     drop_background,
     join_weights,
     split_weights,
@@ -51,9 +51,7 @@ def shake(model: nn.Module) -> nn.Module:
 def logits(weights: SplitWeights, images: Tensor) -> Tensor:
     """What our network computes with weights of any layout."""
     assert weights.facts is not None
-    backbone = MobileNetV2(
-        **describe_shape(weights.backbone), padding=weights.facts.padding, norm_eps=weights.facts.norm_eps
-    )
+    backbone = MobileNetV2(**describe_shape(weights.backbone), **weights.facts.options)
     backbone.load_state_dict(with_counters(weights.backbone))
     features = backbone.eval()(images)[0].mean((2, 3))
     return features @ weights.classifier['weight'].T + weights.classifier['bias']

@@ -216,7 +216,9 @@ def test_a_config_scores_its_own_checkpoint_when_its_weights_came_from_tensorflo
     path = saved(model, tmp_path / 'x.pth')
     config = load_config(write_config())
     config.model.backbone.pretrained = 'no/such/file.h5'
-    assert evaluate(config.copy(), checkpoint=str(path))['images'] == 12
+    assert evaluate(config, checkpoint=str(path))['images'] == 12
+    assert set(config.model.backbone) == {'type', 'width', 'pretrained'}  # the caller's is left alone
+    assert 'normalise' not in config.model
     config.merge_from_dict({'load_from': str(path), 'train_cfg.max_epochs': 1})
     train(config, work_dir=str(tmp_path / 'run'))
     assert read_checkpoint(tmp_path / 'run/best.pth')['model']['backbone']['padding'] == 'same'

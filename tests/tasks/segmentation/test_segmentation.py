@@ -311,9 +311,10 @@ def test_scales_keep_sides_of_n_strides_and_one() -> None:
 
 
 def test_scores_are_the_mean_over_scales_and_mirror_images(model: VisionModel) -> None:
-    images = torch.rand(2, 3, 97, 65)
+    pictures = torch.randint(256, (2, 3, 97, 65), dtype=torch.uint8)
     with torch.no_grad():
-        ours = multi_scale_scores(model, images)
+        ours = multi_scale_scores(model, pictures)
+        images = model.normalise(pictures)
         total = torch.zeros(2, 4, 97, 65)
         for scale in SCALES:
             size = (int(96 * scale + 1), int(64 * scale + 1))
@@ -328,10 +329,16 @@ def test_scores_are_the_mean_over_scales_and_mirror_images(model: VisionModel) -
 
 
 def test_a_mirrored_picture_gets_the_mirrored_scores(model: VisionModel) -> None:
-    images = torch.rand(1, 3, 97, 97)
+    images = torch.randint(256, (1, 3, 97, 97), dtype=torch.uint8)
     with torch.no_grad():
         one, other = multi_scale_scores(model, images), multi_scale_scores(model, images.flip(3))
     torch.testing.assert_close(one.flip(3), other)
+
+
+def test_several_scales_need_a_head_that_enlarges(model: VisionModel) -> None:
+    model.head = torch.nn.Identity()
+    with pytest.raises(UserError, match=r'Identity cannot .*no method enlarge\(outputs, size\)'):
+        multi_scale_scores(model, torch.zeros(1, 3, 97, 97, dtype=torch.uint8))
 
 
 def test_task_names_its_parts() -> None:
