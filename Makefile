@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 DEMOS := linear ssdlite deeplabv3
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow kills lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Kestrel needs Python 3.10 or newer, this is " + sys.version.split()[0])'
@@ -53,6 +53,10 @@ test: lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Trainings that are killed and continued: about 40 minutes.
+kills: $(READY)
+	$(BIN)/python benchmarks/kills.py --kills 100
 
 clean:
 	rm -rf .venv work_dirs predictions data/demo

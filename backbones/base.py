@@ -38,6 +38,8 @@ class Backbone(nn.Module, ABC):
             without weights.
         wiring: of the class: options that change what is computed but neither name nor shape of a tensor,
             with their defaults. Two backbones that differ in one cannot share weights.
+        option_values: of the class: what a checkpoint may set, a type of `layers.options` for each option.
+            Nothing that names a file or an address. None: numbers and switches only.
     """
 
     channels: tuple[int, ...]
@@ -46,6 +48,7 @@ class Backbone(nn.Module, ABC):
     settled: Mapping[str, Any] = MappingProxyType({})
     from_weights: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     wiring: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    option_values: ClassVar[Mapping[str, Any] | None] = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -13,9 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES, Backbone
-from backbones.table2 import STAGES, plan_network
+from backbones.table2 import OUTPUT_STRIDES, STAGES, TAP_NAMES, plan_network
 from backbones.weights.load import load_pretrained, read_weights, settle
-from layers import PADDINGS, ConvNormActivation, LenientBatchNorm2d
+from layers import ConvNormActivation, LenientBatchNorm2d
+from layers.conv import PADDINGS
+from layers.options import SHARE, SWITCH, TEXT, check_options, number, one_of, sequence, whole
 
 SHORTCUTS = ('bottleneck', 'expansion', 'none')
 
@@ -147,6 +149,23 @@ class MobileNetV2(Backbone):
 
     from_weights = MappingProxyType({'padding': 'symmetric', 'norm_eps': 1e-5})
     wiring = MappingProxyType({'linear_bottleneck': True, 'shortcut': 'bottleneck'})
+    option_values = MappingProxyType(
+        {
+            'width': number(above=0, most=8),
+            'depth': number(above=0, most=8),
+            'output_stride': one_of(*OUTPUT_STRIDES),
+            'taps': sequence(TEXT, 'a sequence of names', most=len(TAP_NAMES)),
+            'padding': one_of(*PADDINGS) | None,
+            'stem_channels': whole(least=1, most=4096) | None,
+            'last_channels': whole(least=1, most=16384) | None,
+            'channel_divisor': whole(least=1, most=1024),
+            'linear_bottleneck': SWITCH,
+            'shortcut': one_of(*SHORTCUTS),
+            'norm_eps': number(above=0, most=1) | None,
+            'norm_momentum': SHARE,
+            'frozen_stages': whole(least=0, most=len(STAGES) + 1),
+        }
+    )
 
     def __init__(
         self,
@@ -167,6 +186,7 @@ class MobileNetV2(Backbone):
         frozen_stages: int = 0,
     ) -> None:
         super().__init__()
+        check_options(self.option_values, locals())
         layers, maps = plan_network(
             width=width,
             depth=depth,
@@ -176,13 +196,6 @@ class MobileNetV2(Backbone):
             last_channels=last_channels,
             channel_divisor=channel_divisor,
         )
-        if padding not in (*PADDINGS, None):
-            raise ValueError(f'padding must be one of {PADDINGS}, got {padding!r}')
-        if shortcut not in SHORTCUTS:
-            raise ValueError(f'shortcut must be one of {SHORTCUTS}, got {shortcut!r}')
-        if not 0 <= frozen_stages <= len(STAGES) + 1:
-            raise ValueError(f'frozen_stages must lie in 0..{len(STAGES) + 1}, got {frozen_stages}')
-
         weights = None if pretrained is None else read_weights(pretrained)
         facts = None if weights is None else weights.facts
         self.normalise = None if facts is None else facts.normalise

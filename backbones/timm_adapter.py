@@ -9,17 +9,49 @@ This is the one place where options are handed on to another library: as a dict,
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from backbones.base import BACKBONES, Backbone
 from backbones.weights.files import read_state_dict
 from backbones.weights.load import LoadReport
+from layers.options import (
+    MAPPING,
+    SHARE,
+    SWITCH,
+    TEXT,
+    check_options,
+    mapping_of,
+    number,
+    one_of,
+    sequence,
+    stated,
+    whole,
+)
 
 # An image whose sides are multiples of every usual stride, and one whose sides are of none.
 PROBE_SIZES = ((64, 64), (65, 97))
+NETWORK_ERRORS = {'ConnectError', 'ConnectTimeout', 'LocalEntryNotFoundError', 'URLError', 'ConnectionError'}
+
+WORD = stated(Annotated[str, Field(pattern='^[a-z0-9_]{1,40}$')], 'a word of small letters, digits and _')
+PLACES = sequence(whole(least=-64, most=63), 'a sequence such as (-2, -1) in -64..63', least=1, most=64)
+# Of `timm.create_model`'s arguments those that only shape the network. Others name files or addresses.
+FROM_FILES: Any = {
+    'output_stride': one_of(8, 16, 32),
+    'drop_rate': SHARE,
+    'drop_path_rate': SHARE,
+    'bn_eps': number(above=0, most=1),
+    'bn_momentum': SHARE,
+    'bn_tf': SWITCH,
+    'fix_stem': SWITCH,
+    'pad_type': one_of('', 'same'),
+    'act_layer': WORD,
+    'norm_layer': WORD,
+}
 
 
 @BACKBONES.register_module()
@@ -46,6 +78,14 @@ class TimmBackbone(Backbone):
         ConnectionError: the weights are neither in the cache nor to be had.
     """
 
+    option_values = MappingProxyType(
+        {
+            'model': stated(Annotated[str, Field(pattern=r'^[\w.-]{1,128}$')], "a model's name of timm"),
+            'out_indices': PLACES,
+            'options': mapping_of(FROM_FILES) | None,
+        }
+    )
+
     def __init__(
         self,
         *,
@@ -55,6 +95,9 @@ class TimmBackbone(Backbone):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        # A config may name any model and option of timm's; of a checkpoint's they are narrower.
+        kinds = {'model': TEXT, 'options': MAPPING | None, 'out_indices': PLACES}
+        check_options(kinds, locals())
         check_name(model)
         state = None if not isinstance(pretrained, str) else read_model_weights(model, pretrained)
         whole = create(model, None, False, None, options)
@@ -110,21 +153,16 @@ def create(
     if state is not None:
         given['pretrained_cfg_overlay'] = {'state_dict': dict(state)}
     try:
-        network = timm.create_model(
-            model, features_only=True, pretrained=download or state is not None, **given
-        )
-    except (TypeError, AttributeError, NotImplementedError) as error:
-        raise ValueError(f'timm cannot build {model} as a feature model: {error}') from error
+        return timm.create_model(model, features_only=True, pretrained=download or state is not None, **given)
     except Exception as error:
         if download and is_network_error(error):
             raise ConnectionError(
                 f'the weights of {model} could not be downloaded ({type(error).__name__}: {error}). Fetch '
                 f'them from {published_at(model)} by hand and pass pretrained=<file>'
             ) from error
-        if isinstance(error, (RuntimeError, ValueError, AssertionError)):
+        if isinstance(error, (AssertionError, AttributeError, RuntimeError, TypeError, ValueError)):
             raise ValueError(f'timm cannot build {model} as a feature model: {error}') from error
         raise
-    return network
 
 
 def published_at(model: str) -> str:
@@ -139,13 +177,7 @@ def is_network_error(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, is a failed connection. Its class depends on timm's downloader."""
     while error is not None:
         names = {each.__name__ for each in type(error).__mro__}
-        if names & {
-            'ConnectError',
-            'ConnectTimeout',
-            'LocalEntryNotFoundError',
-            'URLError',
-            'ConnectionError',
-        }:
+        if names & NETWORK_ERRORS:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -16,25 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import WARM_UP, alternate, compare, finish, summarise, time_training
+from measuring import WARM_UP, alternate, compare, finish, summarise, time_ours
 
 ANNOTATIONS = 'annotations/instances_train2017.json'
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
     """Train with Kestrel's runner."""
-    options = [
-        f'train_dataloader.num_workers={arguments.workers}',
-        'model.backbone.pretrained=None',
-        f'amp={arguments.amp}',
-    ]
-    return time_training(
-        'configs/ssdlite_coco.py',
-        options=options,
-        data_root=arguments.data_root,
-        batch_size=arguments.batch_size,
-        iterations=arguments.iterations,
-    )
+    return time_ours('configs/ssdlite_coco.py', arguments)
 
 
 def measure_theirs(arguments: argparse.Namespace) -> dict[str, float]:

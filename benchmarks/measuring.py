@@ -96,6 +96,22 @@ def time_training(
     }
 
 
+def time_ours(config: str, arguments: Any, *options: str) -> dict[str, float]:
+    """Time a config's training from nothing, with the options that every benchmark's command line has."""
+    common = [
+        f'train_dataloader.num_workers={arguments.workers}',
+        'model.backbone.pretrained=None',
+        f'amp={arguments.amp}',
+    ]
+    return time_training(
+        config,
+        options=[*common, *options],
+        data_root=arguments.data_root,
+        batch_size=arguments.batch_size,
+        iterations=arguments.iterations,
+    )
+
+
 def summarise(ends: list[float], batch_size: int) -> dict[str, float]:
     """Images per second over all timed iterations and in the median one, and the peak memory in MB."""
     times = [later - earlier for earlier, later in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]

@@ -12,23 +12,12 @@ import argparse
 import time
 from pathlib import Path
 
-from measuring import WARM_UP, alternate, compare, finish, summarise, time_training
+from measuring import WARM_UP, alternate, compare, finish, summarise, time_ours
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
     """Train with Kestrel's runner."""
-    options = [
-        f'train_dataloader.num_workers={arguments.workers}',
-        'model.backbone.pretrained=None',
-        f'amp={arguments.amp}',
-    ]
-    return time_training(
-        'configs/linear_intel.py',
-        options=options,
-        data_root=arguments.data_root,
-        batch_size=arguments.batch_size,
-        iterations=arguments.iterations,
-    )
+    return time_ours('configs/linear_intel.py', arguments)
 
 
 def measure_theirs(arguments: argparse.Namespace) -> dict[str, float]:

@@ -1,1 +1,6 @@
-"""Deployment: what takes a trained model out of Python. It imports `tasks`; only `tools` import it."""
+"""Deployment: what takes a trained model out of Python, and runs what came out.
+
+    checkpoint -> program (picture in, answer out) -> a file of some format -> engine -> the same results
+
+It imports `tasks`; only `tools` import it. Libraries of a format are imported where that format is used.
+"""

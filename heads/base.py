@@ -50,6 +50,8 @@ class Head(nn.Module, ABC):
     Attributes:
         task: the task it answers ('classification', ...), which decides the result class and the metric.
         min_maps: how many maps it needs at least.
+        option_values: what a checkpoint may set, a type of `layers.options` for each option. Nothing that
+            names a file or an address. None: numbers and switches only.
 
     Args:
         channels: channels of the backbone's maps, finest first.
@@ -63,6 +65,7 @@ class Head(nn.Module, ABC):
 
     task: ClassVar[str]
     min_maps: ClassVar[int] = 1
+    option_values: ClassVar[Mapping[str, Any] | None] = None
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, num_classes: int) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ MobileNetV2, arXiv 1801.04381, section 6.3, whose pick for phones leaves the pyr
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from heads.base import HEADS, IGNORE, ClassRows, Head
 from layers import ConvNormActivation
+from layers.options import CLASS_WEIGHTS, NORM_OPTIONS, SHARE, SWITCH, check_options, number, whole
 
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
 RATES_STRIDE = 16
@@ -53,6 +55,17 @@ class DeepLabV3Head(Head):
     """
 
     task = 'segmentation'
+    option_values = MappingProxyType(
+        {
+            'aspp': SWITCH,
+            'hidden_channels': whole(least=1, most=4096),
+            'dropout': SHARE,
+            'align_corners': SWITCH,
+            'class_weights': CLASS_WEIGHTS,
+            'hard_pixels': number(),
+            **NORM_OPTIONS,
+        }
+    )
     class_weights: Tensor | None
 
     def __init__(
@@ -71,6 +84,7 @@ class DeepLabV3Head(Head):
         norm_momentum: float = 0.1,
     ) -> None:
         super().__init__(channels, strides, num_classes=num_classes)
+        check_options(self.option_values, locals())
         if len(channels) != 1:
             raise ValueError(
                 f'DeepLabV3Head reads one map, got {len(channels)}: channels {list(channels)}, strides '

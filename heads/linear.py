@@ -5,6 +5,7 @@ the weights are those of `torchvision.models.mobilenet_v2` and slim (keep probab
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import HEADS, ClassRows, Head
+from layers.options import CLASS_WEIGHTS, SHARE, check_options
 
 
 @HEADS.register_module()
@@ -30,6 +32,9 @@ class LinearHead(Head):
     """
 
     task = 'classification'
+    option_values = MappingProxyType(
+        {'dropout': SHARE, 'label_smoothing': SHARE, 'class_weights': CLASS_WEIGHTS}
+    )
     class_weights: Tensor | None
 
     def __init__(
@@ -43,6 +48,7 @@ class LinearHead(Head):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(channels, strides, num_classes=num_classes)
+        check_options(self.option_values, locals())
         if len(channels) != 1:
             raise ValueError(
                 f'LinearHead reads one map, got {len(channels)}: channels {list(channels)}, strides '

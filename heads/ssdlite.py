@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ from heads.boxes import (
 )
 from heads.detections import place_boxes, suppress_batch
 from layers import ConvNormActivation
+from layers.conv import PADDINGS
+from layers.options import NORM_OPTIONS, SHARE, SWITCH, check_options, number, one_of, sequence, whole
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 SCORES = ('sigmoid', 'softmax')
@@ -68,6 +71,22 @@ class SSDLiteHead(Head):
     """
 
     task = 'detection'
+    option_values = MappingProxyType(
+        {
+            **NORM_OPTIONS,
+            **dict.fromkeys(('separable', 'small_first_map'), SWITCH),
+            **dict.fromkeys(('min_scale', 'max_scale'), number(above=0, most=4)),
+            **dict.fromkeys(('negative_ratio', 'focal_gamma', 'box_weight'), number(least=0)),
+            **dict.fromkeys(('match_threshold', 'score_threshold', 'nms_threshold'), SHARE),
+            **dict.fromkeys(('per_class', 'limit'), whole(least=1, most=10_000)),
+            'extra_channels': sequence(whole(least=1, most=4096), '0 to 8 whole numbers in 1..4096', most=8),
+            'padding': one_of(*PADDINGS),
+            'scores': one_of(*SCORES),
+            'class_loss': one_of(*CLASS_LOSSES),
+            'min_negatives': whole(least=0),
+            'focal_alpha': number(least=-1, most=1),  # below 0 switches it off, as in torchvision
+        }
+    )
     min_maps = 2
 
     def __init__(
@@ -98,10 +117,7 @@ class SSDLiteHead(Head):
         norm_momentum: float = 0.03,
     ) -> None:
         super().__init__(channels, strides, num_classes=num_classes)
-        if scores not in SCORES:
-            raise ValueError(f'scores must be one of {SCORES}, got {scores!r}')
-        if class_loss not in CLASS_LOSSES:
-            raise ValueError(f'class_loss must be one of {CLASS_LOSSES}, got {class_loss!r}')
+        check_options(self.option_values, locals())
         if class_loss == 'focal' and scores != 'sigmoid':
             raise ValueError("class_loss='focal' needs scores='sigmoid'")
         self.scores, self.class_loss = scores, class_loss

@@ -166,7 +166,7 @@ def device_of(outputs: Any) -> torch.device:
 def to_image(picture: Picture) -> np.ndarray:
     """Read a user's own picture, turned as its EXIF says, or check an array."""
     if isinstance(picture, (str, Path)):
-        return read_image(picture, honour_exif=True)
+        return read_image(picture)
     if not isinstance(picture, np.ndarray):
         raise UserError(
             f'a picture must be a path or an RGB uint8 array, got {type(picture).__name__} (of a PIL image: '

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +10,12 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS
 
 from tasks.data.dataset import VisionDataset
-from tasks.errors import UserError
+from tasks.errors import UserError, closest
 from tasks.model import VisionModel
 from tasks.plain import plain
-from tasks.registry import build, closest
+from tasks.registry import build, find
+from tasks.schema import check_config
 from tasks.task import load_tasks
-
-# Every key a config may have, so that a misspelt one is an error and not a silent default.
-KEYS = (
-    'model',
-    'load_from',
-    'data_root',
-    'train_dataloader',
-    'val_dataloader',
-    'test_dataloader',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
-    'evaluator',
-    'ema',
-    'early_stopping',
-    'save_every_iters',
-    'log_interval',
-    'custom_hooks',
-    'custom_imports',
-    'amp',
-    'seed',
-    'sync_bn',
-    'tensorboard',
-    'work_dir',
-)
-MODEL_KEYS = ('backbone', 'head', 'normalise', 'norm_eval')
-CYCLE_KEYS = ('max_epochs', 'val_begin', 'val_interval')
-LOADER_KEYS = ('dataset', 'batch_size', 'num_workers', 'batch_augment')
 
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
@@ -53,7 +26,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         options: 'key.inner=value' strings.
 
     Raises:
-        UserError: missing or broken file, malformed option, unknown key.
+        UserError: missing or broken file, malformed option, or a value that `tasks.schema` does not allow.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,53 +42,8 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     for key in list(config):
         if inspect.ismodule(config[key]) or inspect.isroutine(config[key]) or key.startswith('_'):
             config.pop(key)  # what the config imported or defined to compute its values
-        elif key not in KEYS:
-            raise UserError(f'{path}: unknown key {key!r}. {closest(key, KEYS)}')
-    model = config.get('model')
-    if not isinstance(model, Mapping) or not {'backbone', 'head'} <= set(model):
-        raise UserError(f'{path} needs model=dict(backbone=dict(...), head=dict(...))')
-    for key in model:
-        if key not in MODEL_KEYS:
-            raise UserError(f'{path}: unknown key model.{key}. {closest(key, MODEL_KEYS)}')
+    check_config(config, source=str(path))
     return config
-
-
-def check_numbers(config: Config) -> None:
-    """Raise UserError for a training config with a part missing, or a number out of its range."""
-    for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'train_cfg'):
-        if not isinstance(config.get(key), Mapping):
-            raise UserError(f'training needs {key}=dict(...), got {config.get(key)!r}')
-    for key in config.train_cfg:
-        if key not in CYCLE_KEYS:
-            raise UserError(f'train_cfg: unknown key {key!r}. {closest(key, CYCLE_KEYS)}')
-    if 'max_epochs' not in config.train_cfg:
-        raise UserError('train_cfg needs max_epochs')
-    numbers = {
-        'seed': (config.get('seed', 0), 0),
-        'log_interval': (config.get('log_interval', 10), 1),
-        'save_every_iters': (config.get('save_every_iters', 0), 0),
-        **{f'train_cfg.{key}': (value, 1) for key, value in config.train_cfg.items()},
-    }
-    check_whole(numbers)
-    for stage in ('train_dataloader', 'val_dataloader'):
-        check_loader(config, stage)
-
-
-def check_loader(config: Config, stage: str) -> None:
-    """Raise UserError for a number of a loader that is out of its range."""
-    loader = config.get(stage) or {}
-    sizes = {
-        'batch_size': (loader.get('batch_size', 32), 1),
-        'num_workers': (loader.get('num_workers', 2), 0),
-    }
-    check_whole({f'{stage}.{key}': value for key, value in sizes.items()})
-
-
-def check_whole(numbers: Mapping[str, tuple[Any, int]]) -> None:
-    """Raise UserError unless each value, by name, is a whole number that reaches its minimum."""
-    for name, (value, least) in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f'{name} must be a whole number of at least {least}, got {value!r}')
 
 
 def _parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +52,15 @@ def _parse_options(options: Sequence[str]) -> dict[str, Any]:
         key, separator, value = option.partition('=')
         if not separator or not key:
             raise UserError(f'--cfg-options takes key=value, got {option!r}')
-        parsed[key] = DictAction._parse_iterable(value)
+        try:
+            if 'dict(' in value:  # mmengine takes it for a text, or calls itself without end
+                raise ValueError(value)
+            parsed[key] = DictAction._parse_iterable(value)
+        except (RecursionError, AssertionError, ValueError) as error:
+            raise UserError(
+                f'--cfg-options {option}: {value!r} is no number, text, list or tuple. Set the values of a '
+                f'dict one by one, {key}.name=value'
+            ) from error
     return parsed
 
 
@@ -150,13 +86,15 @@ def build_dataset(
     loader = config.get(stage)
     if loader is None:
         raise UserError(f'the config has no {stage}')
-    for key in loader:
-        if key not in LOADER_KEYS:
-            raise UserError(f'{stage}: unknown key {key!r}. {closest(key, LOADER_KEYS)}')
+    where = f'{stage}.dataset'
+    # mmengine's own would build whatever their options name, by dotted path.
+    kind = find(DATASETS, loader.get('dataset'), where=where)
+    if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
+        raise UserError(f'{where}: {kind.__name__} is no data set of Kestrel, a VisionDataset')
     return build(
         DATASETS,
         loader.get('dataset'),
-        where=f'{stage}.dataset',
+        where=where,
         root=str(root),
         classes=classes,
         training=stage == 'train_dataloader',

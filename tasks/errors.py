@@ -1,5 +1,7 @@
 """The error of everything a user can do wrong, and what a command line does with it."""
 
+import difflib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -28,11 +30,27 @@ def listing(items: Iterable[object], limit: int = 5) -> str:
     return ', '.join(shown[:limit]) + (', ...' if len(shown) > limit else '')
 
 
+def closest(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Return a sentence with the names most like `name`, or with all of them when few."""
+    known = list(known)
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = [folded[key] for key in difflib.get_close_matches(name.lower(), folded, limit, 0.5)]
+    if near:
+        return f'Did you mean {" or ".join(near)}?'
+    return f'Known: {", ".join(known)}.'
+
+
 def run_command(command: Callable[[], None]) -> NoReturn:
     """Run a command line and leave with its exit code: 0 done, 2 bad usage or input, 128 + n signal n.
 
     `KESTREL_DEBUG=1` in the environment shows the traceback of a `UserError` as well.
     """
+    code = _exit_code(command)
+    _close_process_groups()
+    sys.exit(code)
+
+
+def _exit_code(command: Callable[[], None]) -> int:
     try:
         command()
     except UserError as error:
@@ -40,18 +58,24 @@ def run_command(command: Callable[[], None]) -> NoReturn:
             raise
         sys.stdout.flush()
         print(f'error: {error}', file=sys.stderr)
-        _leave(2)
+        return 2
     except Interrupted as stop:
         print(f'\n{stop}', file=sys.stderr)
-        _leave(128 + stop.signal_number)
+        return 128 + stop.signal_number
     except KeyboardInterrupt:
         print('\ninterrupted', file=sys.stderr)
-        _leave(130)
-    _leave(0)
+        return 130
+    return 0
 
 
-def _leave(code: int) -> NoReturn:
+def _close_process_groups() -> None:
+    """End the threads of torch's process groups; they abort a process that ends around them.
+
+    A thread of gloo's may still hold the last tensor it sent. To give it up it needs the interpreter, and if
+    that is closing, C++ calls it "terminate called without an active exception" (SIGABRT). The threads are
+    joined when a group's last reference goes; the command's frames are gone by now, circles are not.
+    """
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-    sys.exit(code)
+        gc.collect()

@@ -18,6 +18,7 @@ from backbones.base import BACKBONES
 from heads.base import HEADS
 from layers.depthwise import fast_depthwise
 from tasks.answer import Picture, Predictor, in_float32
+from tasks.data.augment import fill_left_open
 from tasks.data.samples import SampleInfo, Skipped
 from tasks.normalise import Normalise, agree
 from tasks.registry import build, find
@@ -65,11 +66,11 @@ class VisionModel(BaseModel):
         super().__init__()
         self.task = find_task(find(HEADS, head, where='model.head').task)
         self.classes = tuple(classes)
-        self.preprocess = tuple(preprocess)
         self.norm_eval = norm_eval
         given = None if normalise is None else Normalise.from_config(normalise)
         self.backbone = build(BACKBONES, backbone, where='model.backbone')
         self.normalise = agree(given, self.backbone.normalise, source=backbone.get('pretrained'))
+        self.preprocess = tuple(fill_left_open(preprocess, self.normalise.mean_pixel))
         self.head = build(
             HEADS,
             head,

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from backbones.weights.layouts import NORMALISATIONS
+from layers.options import check_options, number, sequence
 from tasks.errors import UserError
-from tasks.registry import check_options
+from tasks.registry import check_options as check_names
 
 
 class Normalise(nn.Module):
@@ -22,7 +23,10 @@ class Normalise(nn.Module):
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        numbers = number(least=-1e6, most=1e6)
+        three = sequence(numbers, '3 numbers, for red, green and blue', least=3, most=3)
+        check_options({'mean': three, 'std': three}, locals())
+        if min(std) <= 0:
             raise ValueError(f'mean and std need 3 numbers each, std above 0; got {mean} and {std}')
         self.mean, self.std = tuple(mean), tuple(std)
         # In double precision first: the two roundings together stay below one unit in the last place.
@@ -31,6 +35,11 @@ class Normalise(nn.Module):
         self.register_buffer('scale', (1 / (255 * std64)).float().view(3, 1, 1))
         self.register_buffer('shift', (-mean64 / std64).float().view(3, 1, 1))
 
+    @property
+    def mean_pixel(self) -> tuple[int, ...]:
+        """RGB in 0..255 that becomes zero, rounded."""
+        return tuple(round(255 * value) for value in self.mean)
+
     @classmethod
     def from_config(cls, entry: str | Mapping[str, Sequence[float]]) -> 'Normalise':
         """Build from a name or dict(mean=, std=), or raise UserError."""
@@ -38,8 +47,10 @@ class Normalise(nn.Module):
             raise UserError(
                 f'model.normalise: {entry!r} is none of {list(NORMALISATIONS)}, nor dict(mean=, std=)'
             )
+        if not isinstance(entry, (str, Mapping)):
+            raise UserError(f'model.normalise must be a name or dict(mean=, std=), got {entry!r}')
         statistics = NORMALISATIONS[entry] if isinstance(entry, str) else dict(entry)
-        check_options(cls, statistics, where='model.normalise', name='Normalise')
+        check_names(cls, statistics, where='model.normalise', name='Normalise')
         try:
             return cls(**statistics)
         except (TypeError, ValueError) as error:

@@ -1,13 +1,12 @@
 """Building a part from its config entry, `dict(type='Name', option=...)`, with errors a user can act on."""
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.registry import Registry
 
-from tasks.errors import UserError
+from tasks.errors import UserError, closest
 
 
 def build(registry: Registry, config: Mapping[str, Any], *, where: str, **given: Any) -> Any:
@@ -29,8 +28,10 @@ def build(registry: Registry, config: Mapping[str, Any], *, where: str, **given:
     check_options(factory, {**options, **given}, where=where, name=config['type'])
     try:
         return factory(**options, **given)
-    except (TypeError, ValueError, OSError) as error:
-        raise UserError(f'{where} ({config["type"]}): {error}') from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever a constructor trips over is in the values it was given
+        raise UserError(f'{where} ({config["type"]}): {error or type(error).__name__}') from error
 
 
 def find(registry: Registry, config: Mapping[str, Any], *, where: str) -> Any:
@@ -63,13 +64,3 @@ def check_options(factory: Any, options: Mapping[str, Any], *, where: str, name:
     ]
     if missing:
         raise UserError(f'{where} ({name}): missing option {", ".join(missing)}')
-
-
-def closest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Return a sentence with the names most like `name`, or with all of them when few."""
-    known = list(known)
-    folded = {candidate.lower(): candidate for candidate in known}
-    near = [folded[key] for key in difflib.get_close_matches(name.lower(), folded, limit, 0.5)]
-    if near:
-        return f'Did you mean {" or ".join(near)}?'
-    return f'Known: {", ".join(known)}.'

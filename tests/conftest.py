@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,19 @@ torch.set_num_threads(1)
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture
+def fresh_process(root: Path) -> Callable[[str], str]:
+    """Run code in a new interpreter that finds the project; return what it printed."""
+
+    def run(code: str) -> str:
+        lines = f'import sys; sys.path.insert(0, {str(root)!r})\n{textwrap.dedent(code)}'
+        done = subprocess.run([sys.executable, '-c', lines], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import ast
 import graphlib
 import importlib.metadata
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ('layers', 'backbones', 'heads', 'tasks', 'deploy', 'tools')
 LEAVES = ('tasks',)  # rooms that are their __init__ only: a new file beside it needs a room
 
@@ -101,52 +100,45 @@ def test_no_file_is_long(root: Path) -> None:
 
 
 @pytest.mark.parametrize('task', ['classification', 'detection', 'segmentation'])
-def test_what_is_registered_does_not_depend_on_what_was_used_before(root: Path, task: str) -> None:
+def test_what_is_registered_does_not_depend_on_what_was_used_before(
+    fresh_process: Callable[[str], str], task: str
+) -> None:
     """A fresh process that has only touched one task knows what the others offer."""
-    code = (
-        f'import sys; sys.path.insert(0, {str(root)!r})\n'
-        'from mmengine.registry import DATASETS, METRICS, TRANSFORMS\n'
-        'from tasks.task import find_task\n'
-        f'find_task({task!r})\n'
-        'from tasks.data.augment import Augment\n'
-        'for name in ("ResizePad", "ResizeCenterCrop", "RandomIoUCrop", "RandomScaleCrop"):\n'
-        '    Augment([{"type": name}])\n'
-        'print(*sorted({*DATASETS.module_dict, *METRICS.module_dict, *TRANSFORMS.module_dict}))\n'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    known = set(done.stdout.split())
+    printed = fresh_process(f"""
+        from mmengine.registry import DATASETS, METRICS, TRANSFORMS
+        from tasks.task import find_task
+        find_task({task!r})
+        from tasks.data.augment import Augment
+        for name in ('ResizePad', 'ResizeCenterCrop', 'RandomIoUCrop', 'RandomScaleCrop'):
+            Augment([dict(type=name)])
+        print(*sorted({{*DATASETS.module_dict, *METRICS.module_dict, *TRANSFORMS.module_dict}}))
+    """)
+    known = set(printed.split())
     assert {'ImageFolder', 'CocoDetection', 'MaskFolder', 'SegmentationMetric', 'DetectionMetric'} <= known
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'predict', 'convert_weights', 'make_demo_data'])
-def test_help_answers_without_importing_torch(root: Path, tool: str) -> None:
-    code = (
-        'import runpy, sys\n'
-        f'sys.argv = ["{tool}.py", "--help"]\n'
-        'try:\n'
-        f'    runpy.run_path({str(root / "tools" / (tool + ".py"))!r}, run_name="__main__")\n'
-        'except SystemExit as stop:\n'
-        '    assert stop.code == 0, stop.code\n'
-        'heavy = {"torch", "mmengine", "cv2", "numpy", "albumentations"} & set(sys.modules)\n'
-        'assert not heavy, heavy\n'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 'usage' in done.stdout
+@pytest.mark.parametrize('tool', sorted(each.stem for each in (ROOT / 'tools').glob('*.py')))
+def test_help_answers_without_importing_torch(fresh_process: Callable[[str], str], tool: str) -> None:
+    assert 'usage' in fresh_process(f"""
+        import runpy
+        sys.argv = ['{tool}.py', '--help']
+        try:
+            runpy.run_path({str(ROOT / 'tools' / tool)!r} + '.py', run_name='__main__')
+        except SystemExit as stop:
+            assert stop.code == 0, stop.code
+        heavy = {{'torch', 'mmengine', 'cv2', 'numpy', 'albumentations', 'onnx'}} & set(sys.modules)
+        assert not heavy, heavy
+    """)
 
 
-def test_loading_a_model_does_not_wait_for_torchvision(root: Path) -> None:
+def test_loading_a_model_does_not_wait_for_torchvision(fresh_process: Callable[[str], str]) -> None:
     """Its import takes longer than everything else that a checkpoint needs, torch aside."""
-    code = (
-        f'import sys; sys.path.insert(0, {str(root)!r})\n'
-        'from tasks import load_model\n'
-        'import tasks.classification, tasks.detection, tasks.segmentation\n'
-        'heavy = {"torchvision", "torch._dynamo", "matplotlib", "timm", "pycocotools"} & set(sys.modules)\n'
-        'assert not heavy, heavy\n'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    fresh_process("""
+        from tasks import load_model
+        import tasks.classification, tasks.detection, tasks.segmentation
+        heavy = {'torchvision', 'torch._dynamo', 'matplotlib', 'timm', 'pycocotools'} & set(sys.modules)
+        assert not heavy, heavy
+    """)
 
 
 def test_albumentations_is_the_mit_licensed_one() -> None:

@@ -17,8 +17,8 @@ def parse_arguments() -> argparse.Namespace:
         'source',
         nargs='?',
         metavar='SOURCE',
-        help='a name of published weights, a weight file (.pth, .safetensors, .h5, .npz, a TensorFlow '
-        'checkpoint), or a Kestrel checkpoint',
+        help='a name of published weights, a weight file (.pth, .safetensors, .h5, .npz, .tflite, a '
+        'TensorFlow checkpoint), or a Kestrel checkpoint',
     )
     parser.add_argument(
         'out', nargs='?', metavar='OUT', help='file to write: .pth, .h5 for keras, .npz for slim'
@@ -51,6 +51,12 @@ def parse_arguments() -> argparse.Namespace:
         action='store_true',
         help="take away the first class of TensorFlow's 1001, so that the file scores on ImageNet's 1000",
     )
+    parser.add_argument(
+        '--pooled-branch',
+        choices=('first', 'second'),
+        help="which of a folded DeepLab's two 1x1 branches reads the picture's mean, in the order they run "
+        '(default: found by trying both)',
+    )
     parser.add_argument('--list', action='store_true', help='list the names of published weights and stop')
     arguments = parser.parse_args()
     if not arguments.list and (arguments.source is None or arguments.out is None):
@@ -77,14 +83,11 @@ def main() -> None:
         return
     from tasks.build import load_config
     from tasks.checkpoints.convert import convert
-    from tasks.errors import UserError
+    from tasks.data.classes import read_names
 
     classes = arguments.classes
     if classes is not None and len(classes) == 1 and Path(classes[0]).is_file():
-        try:
-            classes = Path(classes[0]).read_text(encoding='utf-8').splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f'cannot read the class names in {classes[0]}: {error}') from error
+        classes = read_names(Path(classes[0]))
     done = convert(
         arguments.source,
         Path(arguments.out),
@@ -93,6 +96,7 @@ def main() -> None:
         config=None if arguments.config is None else load_config(arguments.config, arguments.cfg_options),
         resolution=arguments.resolution,
         without_background=arguments.drop_background,
+        pooled_branch=arguments.pooled_branch,
     )
     print(f'wrote {done}')
 

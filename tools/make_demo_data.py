@@ -21,14 +21,18 @@ import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
+
+# Lets the tools run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
+
+    from tasks.data.annotations import Annotations
 else:
 
     class LazyModule:
@@ -48,6 +52,7 @@ VERSION = 2  # raise it whenever the same settings would give other bytes
 MARKER = 'demo.json'
 FOLDERS = ('classification', 'coco', 'VOCdevkit')
 SPLITS = {'train': 'train2017', 'test': 'val2017'}  # our split -> folder name in COCO
+COCO_NAME, VOC_NAME = '{:012d}.jpg', '2012_{:06d}.jpg'
 CLASSES = ('balloon', 'cone', 'fish', 'kite', 'mushroom', 'star')
 CATEGORY_IDS = (1, 3, 4, 8, 13, 17)  # with gaps like COCO's, to catch code that assumes 1..N
 VOID = 255
@@ -642,8 +647,8 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     return polygons
 
 
-def coco_annotation(scene: Scene, number: int) -> dict[str, Any]:
-    """Describe object ``number`` (1-based) as COCO does, still without its own and image id."""
+def describe_object(scene: Scene, number: int) -> dict[str, Any]:
+    """Describe object ``number`` (1-based); its box is (left, top, width, height), its outline COCO's."""
     from pycocotools import mask as coco_mask
 
     known = scene.objects[number - 1]
@@ -656,27 +661,18 @@ def coco_annotation(scene: Scene, number: int) -> dict[str, Any]:
         outlines = mask_to_polygons(mask[top : top + height, left : left + width])
         segmentation = [(np.reshape(outline, (-1, 2)) + (left, top)).ravel().tolist() for outline in outlines]
     return {
-        'category_id': CATEGORY_IDS[known.class_index],
-        'bbox': [float(v) for v in tight_box(mask)],
+        'label': known.class_index,
+        'bbox': tight_box(mask),
         'area': float(mask.sum()),
-        'iscrowd': int(known.is_crowd),
-        'segmentation': segmentation,
+        'crowd': known.is_crowd,
+        'truncated': known.is_truncated,
+        'outline': segmentation,
     }
-
-
-@cache
-def voc_palette() -> list[int]:
-    """Return Pascal VOC's 256 colours as a flat list: the index's bits, dealt to R, G and B."""
-    return [
-        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3))
-        for index in range(256)
-        for channel in range(3)
-    ]
 
 
 def write_voc_masks(scene: Scene, root: Path, stem: str) -> None:
     """Write class and instance masks; borders (2 pixels) and crowds are void."""
-    from PIL import Image
+    from tasks.data.formats.masks import write_mask
 
     square = np.ones((3, 3), np.uint8)
     is_border = cv2.dilate(scene.owner, square) != cv2.erode(scene.owner, square)
@@ -685,39 +681,7 @@ def write_voc_masks(scene: Scene, root: Path, stem: str) -> None:
     for folder, values in (('SegmentationClass', classes), ('SegmentationObject', instances)):
         indices = np.array([0, *values], np.uint8)[scene.owner]
         indices[is_border] = VOID
-        picture = Image.fromarray(indices)
-        picture.putpalette(voc_palette())
-        picture.save(root / folder / f'{stem}.png', optimize=False)
-
-
-def write_voc_xml(scene: Scene, annotations: list[dict[str, Any]], path: Path) -> None:
-    """Write Pascal VOC's XML; box corners are 1-based and inclusive, crowds are 'difficult'."""
-    height, width = scene.owner.shape
-
-    def add(parent: ElementTree.Element, entries: dict[str, Any]) -> None:
-        for tag, value in entries.items():
-            child = ElementTree.SubElement(parent, tag)
-            if isinstance(value, dict):
-                add(child, value)
-            else:
-                child.text = str(value)
-
-    root = ElementTree.Element('annotation')
-    add(root, {
-        'folder': 'VOC2012', 'filename': f'{path.stem}.jpg',
-        'source': {'database': 'make_demo_data', 'annotation': 'generated', 'image': 'generated'},
-        'size': {'width': width, 'height': height, 'depth': 3}, 'segmented': 1,
-    })  # fmt: skip
-    for known, annotation in zip(scene.objects, annotations, strict=True):
-        left, top, wide, high = (int(v) for v in annotation['bbox'])
-        corners = {'xmin': left + 1, 'ymin': top + 1, 'xmax': left + wide, 'ymax': top + high}
-        add(ElementTree.SubElement(root, 'object'), {
-            'name': CLASSES[known.class_index], 'pose': 'Unspecified',
-            'truncated': int(known.is_truncated), 'difficult': int(known.is_crowd),
-            'bndbox': corners,
-        })  # fmt: skip
-    ElementTree.indent(root, '\t')
-    ElementTree.ElementTree(root).write(path, encoding='utf-8')
+        write_mask(root / folder / f'{stem}.png', indices)
 
 
 def write_jpeg(image: np.ndarray, path: Path) -> None:
@@ -751,7 +715,7 @@ def write_crops(
 
 
 def write_scene(task: tuple[str, int], *, out: Path, seed: int) -> dict[str, Any]:
-    """Make scene ``task`` = (split, index) and write its files; return its COCO records."""
+    """Make scene ``task`` = (split, index) and write its pictures; return what is in it."""
     split, index = task
     split_id = list(SPLITS).index(split)
     rng = np.random.default_rng([seed, split_id, index])
@@ -759,56 +723,77 @@ def write_scene(task: tuple[str, int], *, out: Path, seed: int) -> dict[str, Any
     scene = make_scene(rng, is_negative=is_negative, has_crowd=index % 16 == 1 and not is_negative)
     # Odd and even: splits never share an id. Neither contiguous nor regular, like real ids.
     image_id = 1 + 2 * (7 * index + int(rng.integers(7))) + split_id
-    annotations = [coco_annotation(scene, number + 1) for number in range(len(scene.objects))]
+    annotations = [describe_object(scene, number + 1) for number in range(len(scene.objects))]
 
-    stem, voc = f'2012_{image_id:06d}', out / 'VOCdevkit' / 'VOC2012'
-    photograph = out / 'coco' / SPLITS[split] / f'{image_id:012d}.jpg'
+    name, voc = VOC_NAME.format(image_id), out / 'VOCdevkit' / 'VOC2012'
+    stem = Path(name).stem
+    photograph = out / 'coco' / SPLITS[split] / COCO_NAME.format(image_id)
     write_jpeg(scene.image, photograph)
     try:
-        os.link(photograph, voc / 'JPEGImages' / f'{stem}.jpg')
+        os.link(photograph, voc / 'JPEGImages' / name)
     except OSError:  # the file system has no hard links
-        shutil.copyfile(photograph, voc / 'JPEGImages' / f'{stem}.jpg')
+        shutil.copyfile(photograph, voc / 'JPEGImages' / name)
     write_voc_masks(scene, voc, stem)
-    write_voc_xml(scene, annotations, voc / 'Annotations' / f'{stem}.xml')
     write_crops(rng, scene, annotations, out / 'classification' / split, stem)
-    height, width = scene.owner.shape
-    size = {'height': height, 'width': width}
-    return {
-        'image': {'id': image_id, 'file_name': photograph.name, **size, 'license': 1},
-        'annotations': annotations,
-        'stem': stem,
-    }
+    return {'id': image_id, 'size': scene.owner.shape, 'objects': annotations}
+
+
+def gather(scenes: list[dict[str, Any]], folder: Path, name: str) -> Annotations:
+    """Return the objects of scenes whose pictures lie in ``folder``, named by ``name`` from their id."""
+    from tasks.data.annotations import ImageRecord, Problems, build_annotations
+
+    objects = [each for scene in scenes for each in scene['objects']]
+
+    def column(key: str, dtype: type = np.float64) -> np.ndarray:
+        return np.array([each[key] for each in objects], dtype=dtype)
+
+    xywh = column('bbox').reshape(-1, 4)
+    return build_annotations(
+        [ImageRecord(each['id'], str(folder / name.format(each['id'])), each['size']) for each in scenes],
+        owners=np.repeat(np.arange(len(scenes)), [len(scene['objects']) for scene in scenes]),
+        boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        labels=column('label', np.int32),
+        crowd=column('crowd', bool),
+        areas=column('area'),
+        object_ids=1001 + 3 * np.arange(len(objects)),
+        class_names=CLASSES,
+        category_ids=CATEGORY_IDS,
+        problems=Problems(),
+    )
 
 
 def write_lists(out: Path, records: dict[str, list[dict[str, Any]]]) -> None:
-    """Write what spans scenes: the COCO JSON files and VOC's image lists and class names."""
-    names = zip(CATEGORY_IDS, CLASSES, strict=True)
-    categories = [{'id': k, 'name': name, 'supercategory': 'toy'} for k, name in names]
-    for split, scenes in records.items():
-        annotations = [
-            {'id': 0, 'image_id': scene['image']['id'], **annotation}
-            for scene in scenes
-            for annotation in scene['annotations']
-        ]
-        for number, annotation in enumerate(annotations):
-            annotation['id'] = 1001 + 3 * number
-        document = {
-            'info': {'description': f'generated by make_demo_data, version {VERSION}'},
-            'licenses': [{'id': 1, 'name': 'Apache-2.0', 'url': ''}],
-            'images': [scene['image'] for scene in scenes],
-            'annotations': annotations,
-            'categories': categories,
-        }
-        path = out / 'coco' / 'annotations' / f'instances_{SPLITS[split]}.json'
-        path.write_text(json.dumps(document, separators=(',', ':')), encoding='utf-8')
+    """Write what the pictures' objects are, as COCO and VOC, and VOC's image lists and class names."""
+    from tasks.data.classes import write_classes
+    from tasks.data.formats.coco import write_coco
+    from tasks.data.formats.voc import write_split, write_voc
 
     voc = out / 'VOCdevkit' / 'VOC2012'
-    train, test = ([scene['stem'] for scene in records[split]] for split in SPLITS)
+    for split, scenes in records.items():
+        objects = [each for scene in scenes for each in scene['objects']]
+        folder = out / 'coco' / SPLITS[split]
+        write_coco(
+            out / 'coco' / 'annotations' / f'instances_{SPLITS[split]}.json',
+            gather(scenes, folder, COCO_NAME),
+            folder,
+            outlines=[each['outline'] for each in objects],
+            description=f'generated by make_demo_data, version {VERSION}',
+            licence='Apache-2.0',
+            supercategory='toy',
+        )
+        write_voc(
+            voc / 'Annotations',
+            gather(scenes, voc / 'JPEGImages', VOC_NAME),
+            source={'database': 'make_demo_data', 'annotation': 'generated', 'image': 'generated'},
+            truncated=[each['truncated'] for each in objects],
+            segmented=True,
+        )
+
+    train, test = ([Path(VOC_NAME.format(scene['id'])).stem for scene in records[split]] for split in SPLITS)
     for name, stems in (('train', train), ('val', test), ('trainval', sorted(train + test))):
         for folder in ('Segmentation', 'Main'):
-            path = voc / 'ImageSets' / folder / f'{name}.txt'
-            path.write_text(''.join(f'{stem}\n' for stem in stems), encoding='utf-8')
-    (voc / 'classes.txt').write_text('\n'.join(('background', *CLASSES, '')), encoding='utf-8')
+            write_split(voc / 'ImageSets' / folder, name, stems)
+    write_classes(voc / 'classes.txt', ('background', *CLASSES))
 
 
 # --- Running --------------------------------------------------------------------------------------

@@ -16,14 +16,27 @@ from typing import Any, NamedTuple
 # Lets the tools run from a checkout that was never installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from backbones import MobileNetV2
-from backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes
-from backbones.mobilenetv2 import InvertedResidual
-from heads import DeepLabV3Head, LinearHead, SSDLiteHead
-
 PAGE = 'docs/paper_tables.md'
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Print the paper's tables beside what is counted here.")
+    parser.add_argument(
+        '--markdown', nargs='?', const=PAGE, metavar='FILE', help=f'write them to {PAGE}, or FILE'
+    )
+    return parser.parse_args()
+
+
+# Before the imports that take seconds: --help answers at once.
+ARGUMENTS = parse_arguments() if __name__ == '__main__' else argparse.Namespace(markdown=None)
+
+import torch  # noqa: E402
+
+from backbones import MobileNetV2  # noqa: E402
+from backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes  # noqa: E402
+from backbones.mobilenetv2 import InvertedResidual  # noqa: E402
+from heads import DeepLabV3Head, LinearHead, SSDLiteHead  # noqa: E402
+
 # Table 3, MobileNetV2: side -> printed channels and kilobytes.
 TABLE_3 = {112: (16, 400), 56: (32, 200), 28: (64, 100), 14: (160, 62), 7: (320, 32), 1: (1280, 2)}
 # Table 4: width -> printed millions of parameters and of multiply-adds.
@@ -131,12 +144,10 @@ def table_3() -> Table:
         )
     most = max(2 * count * side * side for side, count in widest.items())
     rows.append(Row('largest', 'kB', '400', f'{most / 1000:.1f}', 'differs: rounded in the paper'))
-    for slices, name in ((None, 'every convolution by itself'), (1, 'a bottleneck is one operator')):
+    names = {None: 'every convolution by itself', 1: 'a bottleneck is one operator'}
+    for slices in (None, 1, 2, 3, 4, 5):
         peak = peak_memory(backbone, 224, slices=slices)
-        rows.append(Row('inputs and outputs at once', name, '-', f'{peak / 1e6:.2f} MB', 'not printed'))
-    for slices in (2, 3, 4, 5):
-        peak = peak_memory(backbone, 224, slices=slices)
-        name = f'a bottleneck is a sum over {slices} slices'
+        name = names.get(slices, f'a bottleneck is a sum over {slices} slices')
         rows.append(Row('inputs and outputs at once', name, '-', f'{peak / 1e6:.2f} MB', 'not printed'))
     return Table(
         'Table 3: activation memory',
@@ -276,15 +287,10 @@ def markdown(found: list[Table]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the paper's tables beside what is counted here.")
-    parser.add_argument(
-        '--markdown', nargs='?', const=PAGE, metavar='FILE', help=f'write them to {PAGE}, or FILE'
-    )
-    arguments = parser.parse_args()
     found = list(tables())
-    if arguments.markdown:
-        Path(arguments.markdown).write_text(markdown(found), encoding='utf-8')
-        print(f'wrote {arguments.markdown}')
+    if ARGUMENTS.markdown:
+        Path(ARGUMENTS.markdown).write_text(markdown(found), encoding='utf-8')
+        print(f'wrote {ARGUMENTS.markdown}')
         return
     from rich.console import Console
     from rich.table import Table as Grid

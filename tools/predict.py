@@ -12,10 +12,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Write annotated pictures, predictions.json and a contact sheet.'
     )
-    parser.add_argument('checkpoint', help='a Kestrel checkpoint (.pth)')
+    parser.add_argument('checkpoint', help='a Kestrel checkpoint (.pth), or a program of tools/export.py')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='pictures and folders of pictures')
     parser.add_argument(
         '--out', default='predictions', metavar='DIR', help='where to write (default: predictions)'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace files there that Kestrel did not make'
     )
     parser.add_argument(
         '--score-threshold',
@@ -43,11 +46,15 @@ def main() -> None:
 
     find_images(arguments.inputs)  # a misspelt path should not wait for the model
     model = load_model(arguments.checkpoint, device=pick_device())
-    report = predict_files(
-        model, arguments.inputs, Path(arguments.out), score_threshold=arguments.score_threshold
+    done = predict_files(
+        model,
+        arguments.inputs,
+        Path(arguments.out),
+        score_threshold=arguments.score_threshold,
+        overwrite=arguments.overwrite,
     )
     print(
-        f'{len(report["predictions"])} pictures predicted, {len(report["skipped"])} skipped; '
+        f'{done.pictures} pictures predicted, {len(done.skipped)} skipped; '
         f'see {arguments.out}/contact_sheet.png and {arguments.out}/predictions.json'
     )
 

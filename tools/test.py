@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Score a checkpoint on its data.')
     parser.add_argument(
-        'source', metavar='CHECKPOINT_OR_CONFIG', help='a Kestrel checkpoint (.pth), or a config (.py)'
+        'source',
+        metavar='CHECKPOINT_OR_CONFIG',
+        help='a Kestrel checkpoint (.pth), a program of tools/export.py, or a config (.py)',
     )
     parser.add_argument(
         '--checkpoint',
@@ -23,6 +25,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         '--out', metavar='metrics.json', help='write the scores there, and pictures beside it'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='let --out replace files that Kestrel did not make'
+    )
+    parser.add_argument(
+        '--engine',
+        choices=('onnx', 'openvino'),
+        help='compute with this engine on the CPU: export the checkpoint, once, and score that',
     )
     parser.add_argument(
         '--multi-scale',
@@ -59,12 +69,18 @@ def main() -> None:
         raise UserError('--cfg-options goes with a config: tools/test.py CONFIG --checkpoint CKPT')
     else:
         config, checkpoint = None, arguments.source
+    if arguments.engine is not None:
+        from deploy.export import converted
+
+        checkpoint = str(converted(checkpoint, arguments.engine))
+        print(f'engine {arguments.engine}: {checkpoint}')
     evaluate(
         config,
         checkpoint=checkpoint,
         root=arguments.data_root,
         out=arguments.out,
         multi_scale=arguments.multi_scale,
+        overwrite=arguments.overwrite,
         verbose=True,
     )
 

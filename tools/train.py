@@ -32,6 +32,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, metavar='N', help='seed of all randomness (default: 0)')
     parser.add_argument(
+        '--threads',
+        metavar='N|auto',
+        help='threads to compute with; auto leaves out cores that other programs keep busy at the start '
+        "(default: as many as the run began with, or torch's own number)",
+    )
+    parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
         default='none',
@@ -62,6 +68,7 @@ def main() -> None:
         work_dir=arguments.work_dir,
         resume=arguments.resume,
         launcher=arguments.launcher,
+        threads=arguments.threads,
     )
 
 

@@ -1,7 +1,7 @@
 """Opening weight files of every kind as plain named tensors. A weight file never runs code.
 
-`.pth` and its like (`weights_only=True`), `.safetensors`, Keras' `.h5`, `.npz` of named variables, and
-TensorFlow checkpoints. The readers of Keras' and TensorFlow's are extras and imported only when needed.
+`.pth` and its like (`weights_only=True`), `.safetensors`, Keras' `.h5`, `.npz` of named variables, `.tflite`,
+and TensorFlow checkpoints. The readers of Keras' and TensorFlow's are extras and imported only when needed.
 
 A `.pth` may describe the network that its tensors belong to, whose backbone's are below 'backbone.':
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from backbones.base import BACKBONES
 from backbones.weights.layouts import WeightFacts
+from backbones.weights.tflite import numbered_layers
 
 # Where a state dict carries what it is only right with: in the metadata that torch saves along and ignores.
 FACTS_KEY = 'kestrel'
@@ -60,6 +61,8 @@ def read_weight_file(path: Path) -> tuple[dict[str, Tensor], WeightFacts | None]
         return read_safetensors(path), None
     if path.suffix == '.index' or Path(f'{path}.index').is_file():
         return read_tensorflow(path), None
+    if path.suffix == '.tflite':
+        return read_tflite(path), None
     content = read_plain(path)
     return unwrap_state_dict(content, path), facts_of(content, source=str(path))
 
@@ -242,6 +245,26 @@ def read_tensorflow(path: Path) -> dict[str, Tensor]:
         for key, value in arrays.items()
         if np.ndim(value) and np.asarray(value).dtype.kind in 'fiu'
     }
+
+
+def read_tflite(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a TFLite network as numbered layers; it is never run.
+
+    Raises:
+        ValueError: ai-edge-litert is not installed, or the file is truncated or refused by
+            `numbered_layers`.
+    """
+    try:
+        from ai_edge_litert import schema_py_generated  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise MissingExtraError(f'{path}: reading it', 'litert', 'ai-edge-litert') from error
+    content = path.read_bytes()
+    try:
+        return numbered_layers(content, schema_py_generated)
+    except Exception as error:  # flatbuffers trips over half a file in many ways
+        raise ValueError(
+            f'{path}: not a readable .tflite network, or truncated ({len(content):,} bytes): {error}'
+        ) from error
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path, facts: WeightFacts | None = None) -> None:

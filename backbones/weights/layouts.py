@@ -189,6 +189,7 @@ def slim_names(unit: Unit) -> tuple[str, str]:
 
 
 TORCH = {'': '.weight'}
+TORCH_LINEAR = ('classifier.weight', 'classifier.bias')
 LAYOUTS = {
     layout.name: layout
     for layout in (
@@ -196,22 +197,10 @@ LAYOUTS = {
             'torchvision', torchvision_names, TORCH, TORCH_NORM,
             ('classifier.1.weight', 'classifier.1.bias'), PYTORCH_BORN,
         ),
-        Layout(
-            'timm', timm_names, TORCH, TORCH_NORM,
-            ('classifier.weight', 'classifier.bias'), PYTORCH_BORN,
-        ),
-        Layout(
-            'd-li14', d_li14_names, TORCH, TORCH_NORM,
-            ('classifier.weight', 'classifier.bias'), PYTORCH_BORN,
-        ),
-        Layout(
-            'tonylins', tonylins_names, TORCH, TORCH_NORM,
-            ('classifier.weight', 'classifier.bias'), PYTORCH_BORN,
-        ),
-        Layout(
-            'transformers', transformers_names, TORCH, TORCH_NORM,
-            ('classifier.weight', 'classifier.bias'), TENSORFLOW_BORN,
-        ),
+        Layout('timm', timm_names, TORCH, TORCH_NORM, TORCH_LINEAR, PYTORCH_BORN),
+        Layout('d-li14', d_li14_names, TORCH, TORCH_NORM, TORCH_LINEAR, PYTORCH_BORN),
+        Layout('tonylins', tonylins_names, TORCH, TORCH_NORM, TORCH_LINEAR, PYTORCH_BORN),
+        Layout('transformers', transformers_names, TORCH, TORCH_NORM, TORCH_LINEAR, TENSORFLOW_BORN),
         Layout(
             'keras', keras_names, {'': '/kernel'}, TENSORFLOW_NORM,
             ('predictions/kernel', 'predictions/bias'), TENSORFLOW_BORN, 'keras',

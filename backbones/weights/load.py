@@ -15,30 +15,11 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from backbones.weights.files import (
-    MissingExtraError,
-    check_sha256,
-    exists,
-    read_plain,
-    read_state_dict,
-    read_weight_file,
-)
+from backbones.weights.files import MissingExtraError, check_sha256, exists, read_weight_file
 from backbones.weights.layouts import WeightFacts
 from backbones.weights.published import NAMED, PublishedWeights
 from backbones.weights.recognise import describe_shape
 from backbones.weights.split import SplitWeights, split_weights
-
-__all__ = [
-    'NAMED',
-    'LoadReport',
-    'copy_matching',
-    'load_pretrained',
-    'locate',
-    'read_plain',
-    'read_state_dict',
-    'read_weights',
-    'settle',
-]
 
 
 @dataclass(frozen=True)
@@ -154,14 +135,26 @@ def load_pretrained(backbone: nn.Module, source: str, weights: SplitWeights | No
 
 def _reason(weights: SplitWeights, report: LoadReport) -> str:
     if report.skipped:
-        options = describe_shape(weights.backbone)
-        if not options:
-            return 'It is for another width, none of the usual ones.'
-        written = ', '.join(f'{key}={value:g}' for key, value in options.items())
-        return f'It is for another width or depth: MobileNetV2({written}).'
+        return name_width(weights.backbone)
     if weights.missing:
         return f'Under its {weights.layout} names the file lacks {_shorten(weights.missing)}.'
     return 'The file lacks them.'
+
+
+def name_width(backbone: Mapping[str, Tensor]) -> str:
+    """Say which MobileNetV2 the tensors of another width belong to; '' where they are of no MobileNetV2.
+
+    Args:
+        backbone: in torchvision's keys.
+    """
+    try:
+        options = describe_shape(backbone)
+    except ValueError:
+        return ''
+    if not options:
+        return 'It is for another width, none of the usual ones.'
+    written = ', '.join(f'{key}={value:g}' for key, value in options.items())
+    return f'It is for another width or depth: MobileNetV2({written}).'
 
 
 def copy_matching(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:

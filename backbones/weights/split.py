@@ -1,7 +1,7 @@
 """From other projects' weight layouts to torchvision's keys, which `MobileNetV2` uses, and back.
 
 Every function here is a renaming and, for TensorFlow's, a permutation: nothing is computed, so going there
-and back gives the same tensors. Only norms that a file has folded into its convolutions are made anew.
+and back gives the same tensors. What `folded` reads is the exception: its norms are made anew.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from backbones.table2 import units
 from backbones.weights.files import BACKBONE_PREFIX
+from backbones.weights.folded import is_folded, says_pooled, split_folded
 from backbones.weights.layouts import LAYOUTS, WeightFacts
 from backbones.weights.recognise import TORCHVISION, State, recognise, stem_key
 
@@ -28,10 +29,6 @@ TENSORFLOW_LEAVES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     'BatchNorm/moving_mean': ('norm.running_mean', None),
     'BatchNorm/moving_variance': ('norm.running_var', None),
 }
-# What follows the backbone, by deeplab's own scopes (`deeplab/model.py`), without the pyramid.
-HEAD_SCOPES = ('image_pooling', 'aspp0', 'concat_projection', 'logits/semantic')
-# A norm that changes nothing but adds its bias, whatever its epsilon: the root of 2^16 + 0.001 rounds to 2^8.
-IDENTITY_SCALE = 2.0**8
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class SplitWeights:
         missing: keys of the layout that the file does not have, of the layers it should have.
         rest: what a head must make sense of, under its own names, or after `from_tensorflow`; see
             `Head.translate`.
+        unsure_branches: the file is a folded deeplab, whose shapes cannot tell which of the two 1x1 branches
+            in `rest` is the pooled one; see `folded.exchange_branches`.
     """
 
     layout: str
@@ -54,6 +53,7 @@ class SplitWeights:
     facts: WeightFacts | None = None
     missing: tuple[str, ...] = ()
     rest: dict[str, Tensor] = field(default_factory=dict)
+    unsure_branches: bool = False
 
 
 def split_weights(state: State, *, source: str, facts: WeightFacts | None = None) -> SplitWeights:
@@ -74,16 +74,19 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
                 f'{source} is the bare state dict of a Kestrel model, which says neither padding nor '
                 'epsilon nor normalisation: give the checkpoint itself (best.pth)'
             )
+        rest = {key: value for key, value in state.items() if not key.startswith(BACKBONE_PREFIX)}
+        backbone = {key.removeprefix(BACKBONE_PREFIX): state[key] for key in state if key not in rest}
+        return SplitWeights('kestrel', backbone, {}, facts=facts, rest=rest)
+    if is_folded(state):
+        backbone, classifier, rest = split_folded(state, source=source)
         return SplitWeights(
-            layout='kestrel',
-            backbone=strip_prefix(state, BACKBONE_PREFIX),
-            classifier={},
-            facts=facts,
-            rest={key: value for key, value in state.items() if not key.startswith(BACKBONE_PREFIX)},
+            'deeplab' if rest else 'folded',
+            with_counters(backbone),
+            classifier,
+            facts=LAYOUTS['slim'].facts,
+            rest=rest,
+            unsure_branches=bool(rest) and not any(map(says_pooled, state)),
         )
-    if is_folded_deeplab(state):
-        backbone, rest = split_folded_deeplab(state)
-        return SplitWeights('deeplab', with_counters(backbone), {}, facts=LAYOUTS['slim'].facts, rest=rest)
     is_detector = any(key.startswith(OBJECT_DETECTION_SCOPE) for key in state)
     state = averaged({_bare(key): value for key, value in state.items()})
     layout, depth = recognise(state, source=source)
@@ -118,19 +121,15 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
     rest = {key: value for key, value in state.items() if key not in used}
     if layout.stored == 'slim':
         rest = {key.removeprefix('MobilenetV2/'): value for key, value in from_tensorflow(rest).items()}
+    is_deeplab = any(key.startswith('concat_projection/') for key in rest)
     return SplitWeights(
-        layout='object_detection' if is_detector else 'deeplab' if is_deeplab(rest) else layout.name,
+        layout='object_detection' if is_detector else 'deeplab' if is_deeplab else layout.name,
         backbone=backbone,
         classifier=classifier,
         facts=facts or layout.facts,
         missing=tuple(missing),
         rest=rest,
     )
-
-
-def is_deeplab(rest: State) -> bool:
-    """Whether what lies beside a backbone from TensorFlow is deeplab's head."""
-    return any(key.startswith('concat_projection/') for key in rest)
 
 
 def join_weights(weights: SplitWeights, layout_name: str) -> dict[str, Tensor]:
@@ -200,11 +199,6 @@ def drop_background(classifier: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value[1:].clone() for key, value in classifier.items()}
 
 
-def strip_prefix(state: State, prefix: str) -> dict[str, Tensor]:
-    """Return the entries whose key starts with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-
 def with_counters(backbone: State) -> dict[str, Tensor]:
     """Add the counters of seen batches that weights from TensorFlow lack, as PyTorch starts them."""
     zeros = {
@@ -219,56 +213,3 @@ def _bare(key: str) -> str:
     for prefix in PREFIXES:
         key = key.removeprefix(prefix)
     return key
-
-
-def is_folded_deeplab(state: Mapping[str, Tensor]) -> bool:
-    """Whether the keys are those of TensorFlow's DeepLabv3 over MobileNetV2, without pyramid, folded.
-
-    Converters to TFLite leave it so: norms are part of the convolutions, which are only numbered in the order
-    they run ('000/CONV_2D/weight').
-    """
-    return len(state) == 2 * (len(_backbone_units()) + len(HEAD_SCOPES)) and '000/CONV_2D/weight' in state
-
-
-def split_folded_deeplab(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Name the numbered convolutions, and give each a batch norm that only adds the folded bias.
-
-    The result computes what TensorFlow does with `padding='same'`. To train on from it, keep the norms as
-    they are with `norm_eval=True`: statistics of a batch would undo the folding.
-
-    Returns:
-        The backbone in torchvision's keys; and the head's tensors by deeplab's scopes, with the leaf names of
-        `from_tensorflow`.
-    """
-    backbone: dict[str, Tensor] = {}
-    head: dict[str, Tensor] = {}
-    parts = _backbone_units()
-    for place, number in enumerate(sorted({key.rsplit('/', 1)[0] for key in state})):
-        weight, bias = state[f'{number}/weight'], state[f'{number}/bias']
-        if place < len(parts):
-            keys = TORCHVISION.tensors(parts[place])
-            backbone[keys['conv']] = weight
-            backbone |= {keys[name]: value for name, value in adding_norm(bias).items()}
-            continue
-        scope = HEAD_SCOPES[place - len(parts)]
-        head[f'{scope}/conv.weight'] = weight
-        if scope == HEAD_SCOPES[-1]:
-            head[f'{scope}/conv.bias'] = bias
-        else:
-            head |= {f'{scope}/norm.{name}': value for name, value in adding_norm(bias).items()}
-    return backbone, head
-
-
-def adding_norm(bias: Tensor) -> dict[str, Tensor]:
-    """Return the tensors of a batch norm that adds `bias`, float (C,), and changes nothing else."""
-    return {
-        'weight': torch.full_like(bias, IDENTITY_SCALE),
-        'bias': bias,
-        'running_mean': torch.zeros_like(bias),
-        'running_var': torch.full_like(bias, IDENTITY_SCALE**2),
-    }
-
-
-def _backbone_units() -> list:
-    """The convolutions up to the 320-channel map, in the order they run."""
-    return [unit for unit in units(1.0) if unit.role != 'last']

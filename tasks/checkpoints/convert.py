@@ -34,6 +34,7 @@ def convert(
     config: Config | None = None,
     resolution: int | None = None,
     without_background: bool = False,
+    pooled_branch: str | None = None,
 ) -> str:
     """Convert weights from any layout into any other.
 
@@ -45,6 +46,7 @@ def convert(
         config: describes the model and its data, for layouts that do not say all of it.
         resolution: side of the pictures in pixels; by default what is published, or 224 (300 for a detector).
         without_background: take away the first of the classes, TensorFlow's background.
+        pooled_branch: of a folded deeplab, as in `load_weights`.
 
     Returns:
         One sentence on what was written.
@@ -58,7 +60,12 @@ def convert(
     if out.suffix != ending:
         raise UserError(f'{out} should end in {ending}: that is how layout {layout} is stored')
     model = read_model(
-        source, classes=classes, config=config, resolution=resolution, without_background=without_background
+        source,
+        classes=classes,
+        config=config,
+        resolution=resolution,
+        without_background=without_background,
+        pooled_branch=pooled_branch,
     )
     if out.exists() and source not in NAMED and out.resolve() == Path(source).expanduser().resolve():
         raise UserError(f'{out} would overwrite its own source')
@@ -66,7 +73,12 @@ def convert(
         write_checkpoint(content_of(model), out)
         return f'{out}: a Kestrel checkpoint, {len(model.classes):,} classes'
     write_layout(model, layout, out)
-    note = '' if facts_of_model(model) == LAYOUTS[layout].facts else foreign_facts(model, layout)
+    note, facts = '', facts_of_model(model)
+    if facts != LAYOUTS[layout].facts:
+        note = (
+            f'. Only right with {words(facts)}, which Kestrel reads from the file and programs of {layout} '
+        )
+        note += 'do not'
     return f'{out}: {len(model.classes):,} classes in the layout of {layout}{note}'
 
 
@@ -77,6 +89,7 @@ def read_model(
     config: Config | None = None,
     resolution: int | None = None,
     without_background: bool = False,
+    pooled_branch: str | None = None,
 ) -> VisionModel:
     """Return the whole model that weights of any kind make; see `convert`."""
     try:
@@ -84,13 +97,18 @@ def read_model(
     except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
     if is_kestrel(path):
-        if any(each is not None for each in (classes, config, resolution)) or without_background:
+        if (
+            any(each is not None for each in (classes, config, resolution, pooled_branch))
+            or without_background
+        ):
             raise UserError(f'{source} is a Kestrel checkpoint: it knows its model, classes and size already')
         return model_from_checkpoint(read_checkpoint(path), source=source)
     try:
         weights = read_weights(source)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if pooled_branch is not None and not weights.unsure_branches:
+        raise UserError(f'{source} is no folded deeplab: leave --pooled-branch out')
     if without_background:
         if len(weights.classifier.get('bias', ())) < 2:
             raise UserError(f'{source} has no classifier to take a background class away from')
@@ -104,7 +122,9 @@ def read_model(
             f'{source} has no classifier, so it makes no whole model. Use it as the start of one: '
             'model.backbone.pretrained=FILE. Or say with --config which model it is'
         )
-    return configured_model(weights, path, config=config, classes=classes, resolution=resolution)
+    return configured_model(
+        weights, path, config=config, classes=classes, resolution=resolution, pooled_branch=pooled_branch
+    )
 
 
 def classification_model(
@@ -150,6 +170,7 @@ def configured_model(
     config: Config | None,
     classes: Sequence[str] | None,
     resolution: int | None,
+    pooled_branch: str | None,
 ) -> VisionModel:
     """Return the model a config describes, or the Object Detection API's SSDLite, with a file's weights."""
     if classes is None:
@@ -158,26 +179,19 @@ def configured_model(
     assert facts is not None
     if config is None:
         side = resolution or 300
-        spec: dict[str, Any] = {
-            'backbone': {
-                'type': BACKBONE,
-                **describe_shape(weights.backbone),
-                'taps': ('stage6_expand', 'last'),
-                **facts.options,
-            },
-            'head': {'type': DETECTOR},
-            'normalise': facts.normalise,
-        }
+        taps = ('stage6_expand', 'last')
         model = VisionModel(
-            **spec,
+            {'type': BACKBONE, **describe_shape(weights.backbone), 'taps': taps, **facts.options},
+            {'type': DETECTOR},
             classes=classes,
+            normalise=facts.normalise,
             preprocess=[{'type': 'ResizeTensorFlow', 'height': side, 'width': side}],
         )
     else:
         if resolution is not None:
             raise UserError('--resolution and --config exclude each other: the config prepares the pictures')
         model = build_model(adopt_file(config, path), classes=classes)
-    load_weights(model, path)
+    load_weights(model, path, pooled_branch=pooled_branch)
     return model.eval()
 
 
@@ -254,11 +268,3 @@ def words(facts: WeightFacts) -> str:
     mean = ', '.join(f'{value:g}' for value in facts.normalise['mean'])
     padding, norm_eps = facts.options['padding'], facts.options['norm_eps']
     return f'padding {padding!r}, batch-norm epsilon {norm_eps:g}, pixel mean ({mean})'
-
-
-def foreign_facts(model: VisionModel, layout: str) -> str:
-    """Return the warning about a file whose weights its layout's own programs would run wrongly."""
-    return (
-        f'. Only right with {words(facts_of_model(model))}, which Kestrel reads from the file and programs '
-        f'of {layout} do not'
-    )

@@ -16,17 +16,19 @@ Nothing in it is ever executed: it opens with `weights_only=True`, and its names
 import importlib.metadata
 import os
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 
-from backbones.weights.load import read_plain
+from backbones.weights.files import read_plain
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain, to_plain
+from tasks.schema import CheckpointSchema, check_schema
 
 FORMAT = 2
 
@@ -68,14 +70,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Open a Kestrel checkpoint on the CPU.
 
     Raises:
-        UserError: missing, truncated, not a checkpoint, or holding more than plain values.
+        UserError: missing, truncated, changed on its way, not a checkpoint, holding more than plain values,
+            weights that are not finite, or something else than `tasks.schema` says.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f'{path} is a folder: name the checkpoint in it, for example {path / "best.pth"}')
     if not path.is_file():
         raise UserError(f'there is no checkpoint {path}')
+    check_bytes(path)
     try:
         content = read_plain(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     if not isinstance(content, dict) or 'state_dict' not in content or 'model' not in content:
         keys = list(content)[:4] if isinstance(content, dict) else type(content).__name__
@@ -83,9 +89,43 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'{path} is no Kestrel checkpoint (it holds {keys}). Weights of other projects load with '
             'tools/test.py CONFIG --checkpoint FILE, or model.backbone.pretrained=FILE.'
         )
+    check_schema(CheckpointSchema, content, source=str(path))
     if content.get('format', 0) > FORMAT:
         raise UserError(f'{path} was written by a newer Kestrel (format {content["format"]})')
+    for name, value in tensors_in(content):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f'{path}: {name} is not finite: the run had diverged. Take an earlier checkpoint')
     return _as_format_2(content) if content.get('format', 0) < 2 else content
+
+
+def check_bytes(path: Path) -> None:
+    """Raise UserError unless every part of a checkpoint's archive has the CRC noted for it.
+
+    torch does not compare them. It takes about 30 ms for the 14 MB of a MobileNetV2 1.0.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # torch's old format, or no checkpoint at all
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [
+                each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED
+            ]
+            if packed:  # torch never does, and a small file could fill the memory
+                raise UserError(f'{path}: {packed[0]} is compressed, so torch did not write it: refused')
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f'{path}: not readable, or truncated ({error}); copy or train it again') from error
+    if broken is not None:
+        raise UserError(f'{path}: the bytes of {broken} have changed since it was written; copy it again')
+
+
+def tensors_in(value: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor in nested dicts, lists and tuples, by its place."""
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, (dict, list, tuple)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from tensors_in(each, f'{name}.{key}' if name else str(key))
 
 
 def _as_format_2(content: dict[str, Any]) -> dict[str, Any]:

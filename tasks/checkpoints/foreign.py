@@ -1,46 +1,59 @@
 """Other projects' weights into a model, and what they are only right with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
 from backbones.base import BACKBONES
 from backbones.weights.files import BACKBONE_PREFIX, exists, facts_of, read_plain, read_weight_file
+from backbones.weights.folded import BRANCHES, POOLED_BRANCH, exchange_branches
 from backbones.weights.layouts import TENSORFLOW_BORN, WeightFacts
-from backbones.weights.load import LoadReport, copy_matching
+from backbones.weights.load import LoadReport, copy_matching, name_width
 from backbones.weights.split import SplitWeights, split_weights
 from tasks.checkpoints.file import read_checkpoint
+from tasks.data.classes import match_classes
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.registry import find
 
+# How much more the pooled branch must spread on cells before the order counts as found.
+SPREAD_APART = 1.5
 
-def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
+
+def load_weights(model: VisionModel, path: str | Path, *, pooled_branch: str | None = None) -> LoadReport:
     """Load a weight file into a model built from a config.
 
     Args:
         model: the model to fill.
         path: a Kestrel checkpoint, or a file in a layout `backbones.weights.split` knows.
+        pooled_branch: which of a folded deeplab's two 1x1 branches reads the picture's mean, 'first' or
+            'second' in the order they run; by default found by trying both. Of no meaning for other files.
 
     Returns:
         What was loaded. Every tensor of the model must be in the file.
 
     Raises:
         UserError: the file is missing, unreadable, of another shape, of other classes, or right only with
-            another padding, batch-norm epsilon or normalisation than the model's.
+            another padding, batch-norm epsilon or normalisation than the model's; or the order of its
+            branches is not given and cannot be found.
     """
     path = Path(path).expanduser()
     if not exists(path):
         raise UserError(f'there is no checkpoint {path}')
     if is_kestrel(path):
         content = read_checkpoint(path)
-        check_classes(content['classes'], model.classes, source=str(path))
+        match_classes(content['classes'], model.classes, source=path, other='the data')
         check_same_network(model, content, source=str(path))
-        report = copy_matching(model, content['state_dict'], source=str(path))
+        state = content['state_dict']
+        report = copy_matching(model, state, source=str(path))
     else:
         weights = open_weights(path)
         check_facts(model, weights.facts, source=str(path))
@@ -50,7 +63,10 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
                 f"{path} knows {rows:,} classes, the model {rows - 1:,}: the first is TensorFlow's "
                 f'background. Take it away: tools/convert_weights.py {path} OUT.pth --drop-background'
             )
-        report = copy_matching(model, named_for(model, weights), source=str(path))
+        if weights.unsure_branches:
+            weights = settle_branches(model, weights, pooled_branch, source=str(path))
+        state = named_for(model, weights)
+        report = copy_matching(model, state, source=str(path))
     # The normalisation is set by the config; other projects' files do not carry it.
     lost = [
         key
@@ -59,13 +75,67 @@ def load_weights(model: VisionModel, path: str | Path) -> LoadReport:
         if not key.startswith('normalise.') and not key.endswith('num_batches_tracked')
     ]
     if lost or report.skipped:
-        raise UserError(f'{path} does not fit the model (a {len(model.classes)}-class one).\n{report}')
+        backbone = {key.removeprefix(BACKBONE_PREFIX): state[key] for key in state}
+        width = any(key.startswith(BACKBONE_PREFIX) for key, _, _ in report.skipped) and name_width(backbone)
+        raise UserError(
+            f'{path} does not fit the model (a {len(model.classes)}-class one). {width or ""}\n{report}'
+        )
     return report
+
+
+def settle_branches(
+    model: VisionModel, weights: SplitWeights, pooled_branch: str | None, *, source: str
+) -> SplitWeights:
+    """Put the two 1x1 branches of a folded deeplab, which have the same shapes, where they belong.
+
+    Where the order is not given, both are tried on a picture, behind the file's own backbone. The folded
+    norms scaled each branch for what it reads, and a picture's mean varies less than its cells do: on cells
+    the pooled branch's answers therefore spread more (about three times in the authors' files).
+
+    Raises:
+        UserError: no such order, or the branches spread too much alike to tell.
+    """
+    if pooled_branch is None:
+        cells = _features(model, weights)
+        kernels = [weights.rest[f'{scope}/conv.weight'] for scope in BRANCHES]
+        if cells is None or any(kernel.shape[1] != cells.shape[1] for kernel in kernels):
+            return weights  # does not fit this model, which the caller says
+        first, second = (float(F.conv2d(cells, kernel).std(dim=(2, 3)).mean()) for kernel in kernels)
+        if not max(first, second) > SPREAD_APART * min(first, second):
+            raise UserError(
+                f"{source}: which of its two 1x1 branches reads the picture's mean cannot be told (on a test "
+                f'picture they spread by {first:.3g} and {second:.3g}). Say it: tools/convert_weights.py '
+                f'{source} OUT.pth --config CONFIG --pooled-branch first (or second), and compare the scores'
+            )
+        pooled_branch = 'first' if first > second else 'second'
+        print_log(
+            f'{source}: its {pooled_branch} 1x1 branch is taken for the pooled one: on a test picture the '
+            f'branches spread by {first:.3g} and {second:.3g} (tools/convert_weights.py --pooled-branch sets '
+            'it)',
+            logger='current',
+        )
+    elif pooled_branch not in POOLED_BRANCH:
+        raise UserError(f'the pooled branch is {" or ".join(POOLED_BRANCH)}, got {pooled_branch!r}')
+    return replace(weights, rest=exchange_branches(weights.rest)) if pooled_branch == 'second' else weights
+
+
+@torch.no_grad()
+def _features(model: VisionModel, weights: SplitWeights) -> Tensor | None:
+    """Return what a file's backbone makes of a picture of soft colours, or None where it does not fit."""
+    backbone = deepcopy(model.backbone).eval()
+    if copy_matching(backbone, weights.backbone, source='').skipped:
+        return None
+    colours = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    picture = F.interpolate(colours, size=(257, 257), mode='bilinear', align_corners=True)
+    return backbone(picture.to(next(backbone.parameters()).device))[-1]
 
 
 def is_kestrel(path: Path) -> bool:
     """Whether a weight file is a Kestrel checkpoint."""
-    if path.suffix in ('.npz', '.h5', '.hdf5', '.keras', '.safetensors', '.index') or not path.is_file():
+    if (
+        path.suffix in ('.npz', '.h5', '.hdf5', '.keras', '.safetensors', '.tflite', '.index')
+        or not path.is_file()
+    ):
         return False
     try:
         content = read_plain(path)
@@ -161,17 +231,3 @@ def adopt_file(config: Config, path: str | Path) -> Config:
     if config.model.get('normalise') is None:
         config.model.normalise = facts.as_plain()['normalise']
     return config
-
-
-def check_classes(theirs: Sequence[str], ours: Sequence[str], *, source: str) -> None:
-    """Raise UserError unless both name the same classes in the same order."""
-    if list(theirs) == list(ours):
-        return
-    only_theirs = [name for name in theirs if name not in ours]
-    only_ours = [name for name in ours if name not in theirs]
-    raise UserError(
-        f'{source} knows {len(theirs)} classes, the data has {len(ours)}. '
-        f'Only in the checkpoint: {", ".join(only_theirs[:10]) or "none"}. '
-        f'Only in the data: {", ".join(only_ours[:10]) or "none"}.'
-        + (' The names agree, their order does not.' if not only_theirs + only_ours else '')
-    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from backbones.weights.load import LoadReport, copy_matching
+from backbones.weights.files import BACKBONE_PREFIX
+from backbones.weights.load import LoadReport, copy_matching, name_width
 from heads.base import ClassRows
 from tasks.checkpoints.file import read_checkpoint
 from tasks.checkpoints.foreign import check_same_network
@@ -82,8 +83,10 @@ def transfer_weights(model: VisionModel, path: str | Path) -> TransferReport:
         if key.startswith('backbone.') and not key.endswith('num_batches_tracked')
     ]
     if lost:
+        backbone = {key.removeprefix(BACKBONE_PREFIX): value for key, value in state.items()}
+        width = name_width(backbone) if report.skipped else ''
         raise UserError(
-            f'{path} does not fit: {len(lost)} tensors of the backbone, from {lost[0]}.\n{report}'
+            f'{path} does not fit: {len(lost)} tensors of the backbone, from {lost[0]}. {width}\n{report}'
         )
     known = set(content['classes']) if merges or (same_head and same_classes) else set()
     return TransferReport(

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from tasks.data.classes import counted, match_classes
 from tasks.data.dataset import VisionDataset
-from tasks.data.folders import IGNORED_NAMES, existing_root, is_held_out, list_images
-from tasks.errors import UserError
-from tasks.registry import closest
+from tasks.data.folders import (
+    IGNORED_NAMES,
+    check_names,
+    existing_folder,
+    existing_root,
+    list_images,
+    part_of,
+)
+from tasks.errors import UserError, listing
+from tasks.report.text import shown
 
 
 @DATASETS.register_module()
@@ -31,7 +39,7 @@ class ImageFolder(VisionDataset):
             own. Which files is decided by their names, so that adding files moves no other file.
         training: use the part that is not set aside (True), or the part that is (False); and replace
             unreadable files rather than leave them out.
-        augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
+        augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
 
     Attributes:
         labels: class index of every image, int64 (N,).
@@ -52,12 +60,16 @@ class ImageFolder(VisionDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         folder = find_split(Path(root), split)
         folders = class_folders(folder)
-        names = match_classes(sorted(folders), classes, folder=folder)
+        hint = 'Every class needs a folder, and there must be no other.'
+        names = match_classes(sorted(folders), classes, source=folder, ordered=False, hint=hint)
         self._collect(folder, {name: folders[name] for name in names}, holdout, training)
-        super().__init__(self._found, names, augment=augment, training=training, strict=strict, seed=seed)
+        super().__init__(
+            self._found, names, augment=augment, training=training, strict=strict, seed=seed, exif=exif
+        )
 
     def _collect(self, folder: Path, folders: Mapping[str, Path], holdout: float, training: bool) -> None:
         labels: list[int] = []
@@ -66,8 +78,7 @@ class ImageFolder(VisionDataset):
         for label, (name, class_folder) in enumerate(folders.items()):
             files, others = list_images(class_folder)
             self.ignored += others
-            if holdout:
-                files = [file for file in files if training != is_held_out(file, folder, holdout)]
+            files = part_of(files, folder, holdout=holdout, training=training)
             if not files:
                 raise UserError(
                     f'class {name!r} has no images: looked for files with an image ending '
@@ -85,16 +96,11 @@ class ImageFolder(VisionDataset):
         return augmented['label']
 
     def __str__(self) -> str:
-        counts = Counter(self.labels.tolist())
-        text = f'{len(self):,} images in {len(self.classes)} classes'
-        if len(self.classes) <= 20:
-            text += ': ' + ', '.join(f'{name} {counts[i]}' for i, name in enumerate(self.classes))
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        text = f'{len(self):,} images in {len(self.classes)} classes{counted(self.classes, counts)}'
         if self.ignored:
-            text += (
-                f'; {len(self.ignored)} files that are no images by their ending left aside '
-                f'({", ".join(Path(file).name for file in self.ignored[:3])}'
-                f'{", ..." if len(self.ignored) > 3 else ""})'
-            )
+            names = listing((shown(Path(file).name) for file in self.ignored), 3)
+            text += f'; {len(self.ignored)} files that are no images by their ending left aside ({names})'
         return text
 
 
@@ -106,8 +112,8 @@ class ImageNet(ImageFolder):
     split may lack folders, so that a subset can be scored with a 1000-class model.
 
     Args:
-        root, split, classes, training, augment, strict, seed: as in `ImageFolder`. `classes`, when given,
-            must be the 1000 names in order.
+        root, split, classes, training, augment, strict, seed, exif: as in `ImageFolder`. `classes`, when
+            given, must be the 1000 names in order.
     """
 
     def __init__(
@@ -120,13 +126,11 @@ class ImageNet(ImageFolder):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         wnids, names = imagenet_classes()
-        if classes is not None and tuple(classes) != names:
-            raise UserError(
-                f'the model knows {len(classes)} classes ({", ".join(list(classes)[:3])}, ...), '
-                'not the 1000 of ImageNet in their official order'
-            )
+        hint = "Labels are positions in ImageNet's official order."
+        match_classes(names, classes, source='ImageNet', hint=hint)
         folder = find_split(Path(root), split)
         folders = class_folders(folder)
         if unknown := sorted(set(folders) - set(wnids)):
@@ -138,7 +142,7 @@ class ImageNet(ImageFolder):
         index_of = {wnid: index for index, wnid in enumerate(wnids)}
         self.labels = np.array([index_of[wnid] for wnid in folders], dtype=np.int64)[self.labels]
         VisionDataset.__init__(
-            self, self._found, names, augment=augment, training=training, strict=strict, seed=seed
+            self, self._found, names, augment=augment, training=training, strict=strict, seed=seed, exif=exif
         )
 
     def __str__(self) -> str:
@@ -166,10 +170,7 @@ def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def find_split(root: Path, split: str) -> Path:
     """Return the folder that holds the class folders, or raise UserError saying what was looked for."""
-    folder = existing_root(root) / split
-    if not folder.is_dir():
-        inside = sorted(each.name for each in root.iterdir() if each.is_dir())
-        raise UserError(f'{folder} does not exist. {root} holds {inside or "no folders"}.')
+    folder = existing_folder(existing_root(root), split)
     # Kaggle's archives repeat the folder's name: seg_train/seg_train/<class>.
     nested = folder / folder.name
     return nested if split and nested.is_dir() else folder
@@ -183,25 +184,9 @@ def class_folders(folder: Path) -> dict[str, Path]:
             for entry in sorted(entries, key=lambda entry: entry.name)
             if entry.is_dir() and not entry.name.startswith('.') and entry.name not in IGNORED_NAMES
         }
+    check_names(folders, folder)
     if not folders:
         raise UserError(
             f'{folder} has no class folders: looked for {folder}/<class>/<image>, one folder per class'
         )
     return folders
-
-
-def match_classes(found: Sequence[str], expected: Sequence[str] | None, *, folder: Path) -> tuple[str, ...]:
-    """Return the class names in the model's order; both sides must have the same names."""
-    if expected is None:
-        return tuple(found)
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    if missing or extra:
-        lines = [f'{folder}: classes differ from those the model is trained on.']
-        if missing:
-            lines.append(f'No folder for {", ".join(missing)}.')
-        if extra:
-            hints = ' '.join(closest(name, missing or expected) for name in extra[:3])
-            lines.append(f'Unknown folders {", ".join(extra)}. {hints}')
-        raise UserError(' '.join(lines))
-    return tuple(expected)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.errors import UserError
-from tasks.registry import check_options, closest
+from tasks.errors import UserError, closest
+from tasks.registry import check_options
 
 BATCH_TRANSFORMS = ('MixUp', 'CutMix')  # of torchvision.transforms.v2
 

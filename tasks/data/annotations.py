@@ -4,14 +4,17 @@ Worker processes share arrays as they are; a list of a million Python objects wo
 them, because reading a Python object writes its reference count.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError
+
+FARTHEST = 1_000_000  # pixels from the image's corner that a box may reach
 
 
 class ImageRecord(NamedTuple):
@@ -68,8 +71,9 @@ class Annotations:
         """Return the images where `keep`, bool (N,), is True, with their objects."""
         counts = np.diff(self.starts)
         inside = np.repeat(keep, counts)
-        return Annotations(
-            paths=PackedStrings(path for path, kept in zip(self.paths, keep, strict=True) if kept),
+        return replace(
+            self,
+            paths=PackedStrings(itertools.compress(self.paths, keep)),
             image_ids=self.image_ids[keep],
             sizes=self.sizes[keep],
             starts=np.concatenate([[0], np.cumsum(counts[keep])]),
@@ -79,8 +83,6 @@ class Annotations:
             areas=self.areas[inside],
             object_ids=self.object_ids[inside],
             original_boxes=self.original_boxes[inside],
-            class_names=self.class_names,
-            category_ids=self.category_ids,
         )
 
 
@@ -101,13 +103,7 @@ class Problems:
         if not count:
             return
         known, kept = self.found.get(kind, (0, []))
-        room = None if self.limit is None else self.limit - len(kept)
-        iterator: Iterator[str] = iter(places)
-        kept += (
-            list(iterator)
-            if room is None
-            else [place for _, place in zip(range(room), iterator, strict=False)]
-        )
+        kept += itertools.islice(places, None if self.limit is None else self.limit - len(kept))
         self.found[kind] = (known + count, kept)
 
     def __str__(self) -> str:
@@ -124,6 +120,10 @@ class Problems:
                 for kind, (count, places) in self.found.items()
             ]
             raise UserError('strict: the annotations have problems\n  ' + '\n  '.join(lines))
+
+
+def _numbers(box: np.ndarray) -> str:
+    return ', '.join(f'{value:g}' for value in box)
 
 
 def build_annotations(
@@ -148,29 +148,46 @@ def build_annotations(
         labels, crowd, areas, object_ids: as in `Annotations`, (K,).
         class_names, category_ids: as in `Annotations`.
         problems: where to note what was dropped or clipped.
+
+    Raises:
+        UserError: all boxes are fractions of the image where pixels are meant.
     """
     sizes = np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2)
     width, height = sizes[owners, 1], sizes[owners, 0]
     limits = np.stack([width, height, width, height], axis=1)
     finite = np.all(np.isfinite(boxes), axis=1)
+    absurd = finite & np.any(np.abs(boxes) > FARTHEST, axis=1)
+    # In the first pixel and no whole numbers: what a tool writes that counts in fractions of the picture.
+    tiny = np.all(boxes[:, 2:] <= 1, axis=1) & np.any(boxes != np.floor(boxes), axis=1) & finite
+    if len(boxes) and tiny.all():
+        raise UserError(
+            f'all {len(boxes)} boxes lie in the first pixel of their image, for example '
+            f'{images[owners[0]].path} object {object_ids[0]}: xyxy {_numbers(boxes[0])}. Boxes are expected '
+            'in pixels: multiply these by width and height'
+        )
     with np.errstate(invalid='ignore'):
         clipped = np.clip(boxes, 0, limits)
         has_size = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
         inside = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
         # Half a pixel over the edge is rounding, and annotation tools do it all the time.
         reaches_out = np.any(np.abs(clipped - boxes) > 1, axis=1)
-    keep = finite & has_size & inside
+    keep = finite & has_size & inside & ~absurd & ~tiny
+    areas = np.array(areas, dtype=np.float64)
+    no_area = keep & ~(np.isfinite(areas) & (areas >= 0))
+    areas[no_area] = (clipped[no_area, 2:] - clipped[no_area, :2]).prod(axis=1)
 
     def places(which: np.ndarray) -> Iterator[str]:
         for k in np.flatnonzero(which):
-            numbers = ', '.join(f'{value:g}' for value in boxes[k])
-            yield f'{images[owners[k]].path} object {object_ids[k]}: xyxy {numbers}'
+            yield f'{images[owners[k]].path} object {object_ids[k]}: xyxy {_numbers(boxes[k])}'
 
     for kind, which in (
         ('boxes dropped, not finite', ~finite),
-        ('boxes dropped, zero or negative size', finite & ~has_size),
-        ('boxes dropped, outside their image', finite & has_size & ~inside),
+        (f'boxes dropped, farther out than {FARTHEST:,} pixels', absurd),
+        ('boxes dropped, in the first pixel (fractions of the image?)', tiny & has_size),
+        ('boxes dropped, zero or negative size', finite & ~absurd & ~has_size),
+        ('boxes dropped, outside their image', finite & has_size & ~inside & ~absurd & ~tiny),
         ('boxes clipped to their image', keep & reaches_out),
+        ('areas replaced by that of the box, no size', no_area),
     ):
         problems.add(kind, int(which.sum()), places(which))
 

@@ -4,6 +4,7 @@ What an image goes through depends on (seed, epoch, sample index) and on nothing
 workers, not on what was drawn before, not on whether the run was resumed.
 """
 
+import inspect
 import os
 import random
 import warnings
@@ -15,8 +16,7 @@ from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from tasks.data.tensors import METHODS, resize_tensors
-from tasks.errors import UserError
-from tasks.registry import closest
+from tasks.errors import UserError, closest
 from tasks.task import load_tasks
 
 # Without this the import asks the network for a newer release.
@@ -24,6 +24,7 @@ os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 # OpenCV's numbers, so that a config can name them and a checkpoint stays readable.
 INTERPOLATIONS = {'nearest': 0, 'linear': 1, 'cubic': 2, 'area': 3, 'lanczos': 4}  # cv2.INTER_*
+IMAGENET_MEAN = (124, 116, 104)  # mean pixel of ImageNet, RGB in 0..255: zero after normalisation
 
 
 class Augment:
@@ -139,6 +140,31 @@ class Augment:
                     'and ResizePad (keeps the shape; enlarge=True for small pictures too)'
                 )
             moved = True
+
+
+def fill_left_open(
+    transforms: Sequence[Mapping[str, Any]], pixel: tuple[int, ...]
+) -> list[Mapping[str, Any]]:
+    """Return config entries in which transforms that fill with ImageNet's mean unless told fill with `pixel`.
+
+    Args:
+        transforms: config entries, of which those with a `fill` of their own keep it.
+        pixel: RGB in 0..255 that the model's normalisation makes zero.
+    """
+    if pixel == IMAGENET_MEAN:
+        return list(transforms)
+    load_tasks()
+    entries = []
+    for entry in transforms:
+        if not isinstance(entry, Mapping):
+            entries.append(entry)  # refused where the transforms are built
+            continue
+        inner = {'transforms': fill_left_open(entry['transforms'], pixel)} if 'transforms' in entry else {}
+        factory = TRANSFORMS.module_dict.get(str(entry.get('type')))
+        option = inspect.signature(factory).parameters.get('fill') if factory is not None else None
+        is_open = option is not None and option.default == IMAGENET_MEAN
+        entries.append({**({'fill': pixel} if is_open else {}), **entry, **inner})
+    return entries
 
 
 def resize_on_tensors(images: Tensor, transform: Any) -> Tensor:

@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
-from tasks.data.augment import Augment
-from tasks.data.images import ImageError, read_image
+from tasks.data.augment import Augment, fill_left_open
+from tasks.data.images import EXIF_MODES, ImageError, Photograph, read_photograph
 from tasks.data.packed import PackedStrings
 from tasks.data.samples import Sample, SampleInfo, SampleKey, Skipped
 from tasks.errors import UserError
@@ -28,6 +26,7 @@ class VisionDataset(ABC):
         training: replace an unreadable sample (True) or leave it out (False).
         strict: read everything now, and fail listing every unreadable file.
         seed: seed of the run.
+        exif: 'auto', 'apply' or 'ignore'; see `tasks.data.images.read_photograph`.
         compose: further arguments of `albumentations.Compose`.
     """
 
@@ -40,14 +39,24 @@ class VisionDataset(ABC):
         training: bool = False,
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
         compose: Mapping[str, Any] | None = None,
     ) -> None:
         self.paths = PackedStrings(paths)
         self.classes = tuple(classes)
         self.training = training
-        self.augment = Augment(augment, seed=seed, **(compose or {}))
+        if exif not in EXIF_MODES:
+            raise UserError(f'exif must be one of {EXIF_MODES}, got {exif!r}')
+        self.exif = exif
+        self._augment = (augment, {'seed': seed, **(compose or {})})
+        self.fill_with(None)
         if strict:
             self._read_everything()
+
+    def fill_with(self, pixel: tuple[int, ...] | None) -> None:
+        """Have transforms fill with the model's mean pixel what they add, where the config leaves it open."""
+        entries, options = self._augment
+        self.augment = Augment(entries if pixel is None else fill_left_open(entries, pixel), **options)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -62,9 +71,13 @@ class VisionDataset(ABC):
     def to_target(self, augmented: Mapping[str, Any]) -> Any:
         """Turn augmented targets into a `Sample`'s target."""
 
-    def read(self, index: int) -> np.ndarray:
-        """Read image `index`, RGB uint8 (H, W, 3); raise ImageError when it is of no use."""
-        return read_image(self.paths[index])
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return the (height, width) that image `index` has by its annotations, where they say one."""
+        return None
+
+    def read(self, index: int) -> Photograph:
+        """Read image `index`; raise ImageError when it is of no use."""
+        return read_photograph(self.paths[index], exif=self.exif, size=self.size(index))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -98,11 +111,11 @@ class VisionDataset(ABC):
 
     def _load(self, index: int, epoch: int, skipped: tuple[Skipped, ...]) -> Sample:
         path = self.paths[index]
-        image = self.read(index)
+        image, turned = self.read(index)
         size = (image.shape[0], image.shape[1])
         augmented = self.augment(epoch=epoch, index=index, image=image, **self.target(index))
         content = None if self.training else self.augment.content_size(*size)
-        info = SampleInfo(index=index, path=path, size=size, content=content)
+        info = SampleInfo(index=index, path=path, size=size, content=content, turned=turned)
         return Sample(augmented['image'], self.to_target(augmented), info, skipped)
 
     def _read_everything(self) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tasks.data.images import is_image_name
@@ -23,6 +23,26 @@ def existing_root(root: Path | str) -> Path:
     return folder
 
 
+def existing_folder(root: Path, name: str) -> Path:
+    """Return a folder inside `root`, or raise UserError naming those that are there."""
+    folder = root / name
+    if not folder.is_dir():
+        inside = sorted(each.name for each in root.iterdir() if each.is_dir())
+        raise UserError(f'{folder} does not exist. {root} holds {inside or "no folders"}.')
+    return folder
+
+
+def check_names(names: Iterable[str], folder: Path) -> None:
+    """Raise UserError for class folders whose names are no UTF-8, which no checkpoint could hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f'{folder}: the name of a class folder is no UTF-8: {os.fsencode(name)!r}. Rename it'
+            ) from error
+
+
 def list_images(folder: Path) -> tuple[list[str], list[str]]:
     """Return the image files below `folder` in sorted order, and the other files."""
     images: list[str] = []
@@ -36,11 +56,24 @@ def list_images(folder: Path) -> tuple[list[str], list[str]]:
     return images, others
 
 
-def is_held_out(path: str, folder: Path, share: float) -> bool:
-    """Whether a file belongs to the part set aside, decided by a hash of its name below `folder`."""
-    name = Path(path).relative_to(folder).as_posix()
-    digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
-    return int.from_bytes(digest[:4], 'big') / 2**32 < share
+def part_of(files: Sequence[str], folder: Path, *, holdout: float, training: bool) -> list[str]:
+    """Return the files of one part: those to train on, or the share set aside for testing.
+
+    Which ones is decided by a hash of each name below `folder`, so that adding files moves no other file.
+
+    Args:
+        files: all of them.
+        folder: where they lie.
+        holdout: the share set aside, 0 to 1; with 0 every file belongs to both parts.
+        training: return those that are not set aside.
+    """
+
+    def is_held_out(path: str) -> bool:
+        name = Path(path).relative_to(folder).as_posix()
+        digest = hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
+        return int.from_bytes(digest[:4], 'big') / 2**32 < holdout
+
+    return [file for file in files if not holdout or training != is_held_out(file)]
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[str]:

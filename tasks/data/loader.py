@@ -1,6 +1,15 @@
-"""Samplers and loaders: every sample exactly once, in an order that depends on (seed, epoch) only."""
+"""Samplers and loaders: every sample exactly once, in an order that depends on (seed, epoch) only.
 
+Loading processes obey the main one alone: a signal to the whole process group does not end them before it has
+saved, and they do not outlive it.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from mmengine.dist import get_dist_info
@@ -55,14 +64,67 @@ class EpochSampler(Sampler[SampleKey]):
             yield SampleKey(index, self.epoch)
 
 
+class WorkerLostError(UserError):
+    """A loading process was ended from outside, as a system does that runs out of memory."""
+
+
 class Loader(DataLoader[Batch]):
-    """torch's loader, which raises a user's error where the batch would have come."""
+    """torch's loader, which raises a user's error where the batch would have come.
+
+    Raises:
+        WorkerLostError: while iterating; what was handed out before is whole.
+    """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator is enough
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        try:
+            with _born_deaf():
+                batches = super().__iter__()
+            for batch in batches:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        except (RuntimeError, OSError, EOFError) as error:  # a worker's end shows as any of them
+            for worker in getattr(self._iterator, '_workers', ()):
+                worker.join(0.2)  # its sockets close before it counts as ended
+                if worker.exitcode:
+                    raise WorkerLostError(_why_lost(worker.exitcode, self.num_workers)) from error
+            raise
+
+
+@contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Start processes that do not hear SIGINT and SIGTERM, and leave SIGCHLD as it was.
+
+    torch's own SIGCHLD handler raises wherever the main process happens to be when a worker dies: in the
+    middle of an update or of writing a checkpoint. Without it torch notices within 5 s, while waiting for
+    data.
+    """
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    in_main = threading.current_thread() is threading.main_thread()
+    earlier = signal.getsignal(signal.SIGCHLD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main and earlier is not None:
+            signal.signal(signal.SIGCHLD, earlier)
+
+
+def _why_lost(exit_code: int, workers: int) -> str:
+    how = (
+        f'exit code {exit_code}' if exit_code > 0 else f'signal {-exit_code}, {signal.strsignal(-exit_code)}'
+    )
+    reasons = {
+        -9: ', which a system does when memory runs out',
+        -7: ', which happens when /dev/shm is full: docker run --shm-size=2g makes it larger',
+    }
+    return (
+        f'a loading process was ended from outside ({how}{reasons.get(exit_code, "")}). If memory is short, '
+        f'give the dataloader fewer num_workers (now {workers}) or a smaller batch_size.'
+    )
 
 
 def collate_or_error(samples: Sequence[Sample | Skipped | UserError]) -> Batch | UserError:
@@ -102,16 +164,36 @@ def build_loader(
 
 def close_loader(loader: DataLoader) -> None:
     """End a loader's worker processes now; left to the interpreter's exit they print a traceback."""
+    # Not by dropping the last reference: a traceback on its way up holds others.
+    if hasattr(loader._iterator, '_shutdown_workers'):
+        loader._iterator._shutdown_workers()  # type: ignore[union-attr]
     loader._iterator = None
 
 
 def _start_worker(worker: int) -> None:
-    import signal
-
     import cv2
 
     # The main process decides what Ctrl-C means; a worker only stops when it is told to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, 'sigtimedwait'):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_the_main_process, daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _obey_the_main_process() -> None:
+    """End this worker when the main process ends or says so; SIGTERM from anybody else is not heard.
+
+    `timeout`, job schedulers and systemd send SIGTERM to all processes at once. The main one wants to finish
+    its step and to save then, for which it needs its workers.
+    """
+    main, forked_from = multiprocessing.parent_process(), os.getppid()
+    assert main is not None, 'workers are started by multiprocessing'
+    while main.is_alive() and os.getppid() == forked_from:
+        told = signal.sigtimedwait({signal.SIGTERM}, 1)
+        if told is not None and told.si_pid == main.pid:
+            break
+    os._exit(0)

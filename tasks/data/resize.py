@@ -18,10 +18,8 @@ from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from heads.base import IGNORE
-from tasks.data.augment import INTERPOLATIONS
+from tasks.data.augment import IMAGENET_MEAN, INTERPOLATIONS
 from tasks.data.tensors import resize_tensors
-
-IMAGENET_MEAN = (124, 116, 104)  # mean pixel of ImageNet, RGB in 0..255: zero after normalisation
 
 
 def as_size(size: int | Sequence[int]) -> tuple[int, int]:
@@ -41,7 +39,8 @@ class ResizePad(albumentations.DualTransform):
 
     Args:
         size: (height, width) of the box, or its side, in pixels.
-        fill: RGB of the rest of the box.
+        fill: RGB of the rest of the box; by default the mean pixel of the model's normalisation, which is
+            ImageNet's unless the weights come from TensorFlow. See `fill_left_open`.
         fill_mask: label of the rest of a mask.
         enlarge: also enlarge images that are smaller than the box.
     """

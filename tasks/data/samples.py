@@ -36,12 +36,14 @@ class SampleInfo:
         size: (height, width) of the original image, in pixels.
         content: (height, width) of the part of the network's input that the image fills, from the upper
             left corner; None when it fills all of it. Less than all where a transform pads.
+        turned: it was turned as its EXIF orientation says.
     """
 
     index: int
     path: str
     size: tuple[int, int]
     content: tuple[int, int] | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 
 from tasks.data.annotations import Annotations, Problems
+from tasks.data.classes import counted, match_classes
 from tasks.data.dataset import VisionDataset
 from tasks.data.folders import existing_root
 from tasks.data.formats.coco import read_coco
-from tasks.data.formats.voc import read_voc
-from tasks.data.images import check_size, read_image
+from tasks.data.formats.voc import read_split, read_voc
 from tasks.errors import UserError
-from tasks.registry import closest
 
 
 class DetectionDataset(VisionDataset):
@@ -28,7 +26,7 @@ class DetectionDataset(VisionDataset):
     Args:
         annotations: the objects.
         problems: what was dropped on reading them.
-        training, augment, strict, seed: as in `VisionDataset`; `strict` also refuses any problem.
+        training, augment, strict, seed, exif: as in `VisionDataset`; `strict` also refuses any problem.
 
     Attributes:
         annotations: the objects, of the images that are there.
@@ -47,6 +45,7 @@ class DetectionDataset(VisionDataset):
         augment: Sequence[Mapping[str, Any]],
         strict: bool,
         seed: int,
+        exif: str,
     ) -> None:
         self.problems = problems
         self.annotations = drop_missing(annotations, problems)
@@ -68,6 +67,7 @@ class DetectionDataset(VisionDataset):
             training=training,
             strict=strict,
             seed=seed,
+            exif=exif,
             compose=boxes if training else None,
         )
 
@@ -75,10 +75,9 @@ class DetectionDataset(VisionDataset):
     def metainfo(self) -> dict[str, Any]:
         return {'classes': list(self.classes), 'annotations': self.annotations}
 
-    def read(self, index: int) -> np.ndarray:
-        image = read_image(self.paths[index])
-        check_size(self.paths[index], image, self.annotations.sizes[index])
-        return image
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self.annotations.sizes[index].tolist()
+        return height, width
 
     def target(self, index: int) -> dict[str, Any]:
         if not self.training:
@@ -109,12 +108,8 @@ class DetectionDataset(VisionDataset):
         empty = int((np.diff(self.annotations.starts) == 0).sum())
         text = (
             f'{len(self):,} images ({empty:,} without objects), '
-            f'{len(labels):,} objects of {len(self.classes)} classes'
+            f'{len(labels):,} objects of {len(self.classes)} classes{counted(self.classes, counts)}'
         )
-        if len(self.classes) <= 20:
-            text += ': ' + ', '.join(
-                f'{name} {count}' for name, count in zip(self.classes, counts, strict=True)
-            )
         if crowds := int(self.annotations.crowd.sum()):
             text += f'; {crowds} crowds (neither learnt nor counted)'
         return text + (f'; {self.problems}' if self.problems.found else '')
@@ -132,7 +127,7 @@ class CocoDetection(DetectionDataset):
         limit: use only so many images, the first that have an object; to see whether a model can learn them
             by heart. None uses all.
         classes: class names in the model's order; None for training. `categories`, or all, must be these.
-        training, augment, strict, seed: as in `DetectionDataset`.
+        training, augment, strict, seed, exif: as in `DetectionDataset`.
 
     Raises:
         UserError: see `read_coco` and `DetectionDataset`.
@@ -151,6 +146,7 @@ class CocoDetection(DetectionDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         base = existing_root(root)
         files = [annotations] if isinstance(annotations, str) else list(annotations)
@@ -164,11 +160,14 @@ class CocoDetection(DetectionDataset):
             categories=categories,
             problems=problems,
         )
-        check_class_names(found.class_names, classes, source=str(base / files[0]))
+        hint = "Name the categories to use in the model's order: categories=[...] in the data set."
+        match_classes(found.class_names, classes, source=base / files[0], hint=hint)
         if limit is not None:
             has_object = np.diff(found.starts) > 0
             found = found.select(has_object & (np.cumsum(has_object) <= limit))
-        super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
+        super().__init__(
+            found, problems, training=training, augment=augment, strict=strict, seed=seed, exif=exif
+        )
 
 
 @DATASETS.register_module()
@@ -180,7 +179,7 @@ class VocDetection(DetectionDataset):
         split: name of the list of images ('train', 'val', 'trainval'); '' takes every file in `Annotations`.
         classes: class names in the model's order; None takes the names in all files of `Annotations`, sorted,
             so that every split has the same.
-        training, augment, strict, seed: as in `DetectionDataset`.
+        training, augment, strict, seed, exif: as in `DetectionDataset`.
 
     Raises:
         UserError: see `read_voc` and `DetectionDataset`; a listed image has no XML file.
@@ -196,6 +195,7 @@ class VocDetection(DetectionDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         base = existing_root(root)
         everything = sorted((base / 'Annotations').glob('*.xml'))
@@ -203,7 +203,7 @@ class VocDetection(DetectionDataset):
             raise UserError(f'no XML files in {base / "Annotations"}')
         problems = Problems(limit=None if strict else 3)
         if split:
-            stems = read_split(base / 'ImageSets' / 'Main' / f'{split}.txt')
+            stems = read_split(base / 'ImageSets' / 'Main', split)
             present = {file.stem for file in everything}
             missing = [stem for stem in stems if stem not in present]
             problems.add('listed images without an XML file', len(missing), missing)
@@ -219,39 +219,9 @@ class VocDetection(DetectionDataset):
             unused = Problems()
             classes = read_voc(everything, base / 'JPEGImages', classes=None, problems=unused).class_names
         found = read_voc(chosen, base / 'JPEGImages', classes=classes, problems=problems)
-        super().__init__(found, problems, training=training, augment=augment, strict=strict, seed=seed)
-
-
-def read_split(file: Path) -> list[str]:
-    """Return the image names a VOC list holds; per-class lists have a second column, which is left out."""
-    try:
-        lines = file.read_text(encoding='utf-8').splitlines()
-    except OSError as error:
-        known = sorted(each.stem for each in file.parent.glob('*.txt')) if file.parent.is_dir() else []
-        hint = closest(file.stem, known) if known else f'{file.parent} holds no lists.'
-        raise UserError(f'there is no split {file}. {hint}') from error
-    stems = [line.split()[0] for line in lines if line.strip()]
-    if not stems:
-        raise UserError(f'{file} lists no images')
-    return stems
-
-
-def check_class_names(found: Sequence[str], classes: Sequence[str] | None, *, source: str) -> None:
-    """Raise UserError unless the data's classes are the model's, name by name."""
-    if classes is None or tuple(found) == tuple(classes):
-        return
-    only_data = [name for name in found if name not in classes]
-    only_model = [name for name in classes if name not in found]
-    raise UserError(
-        f'{source} has {len(found)} classes, the model or the training data {len(classes)}. '
-        f'Only in this file: {", ".join(only_data[:10]) or "none"}. '
-        f'Only in the model: {", ".join(only_model[:10]) or "none"}. '
-        + (
-            'The names agree, their order does not.'
-            if not only_data + only_model
-            else 'To use some categories only, name them: categories=[...] in the data set.'
+        super().__init__(
+            found, problems, training=training, augment=augment, strict=strict, seed=seed, exif=exif
         )
-    )
 
 
 def drop_missing(annotations: Annotations, problems: Problems) -> Annotations:

@@ -3,19 +3,21 @@
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dist import all_gather_object
-from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
 from tasks.data.annotations import Annotations
+from tasks.data.formats.coco import as_coco
 from tasks.data.samples import Batch
 from tasks.detection.average_precision import voc_average_precision
+from tasks.errors import listing
+from tasks.metric import TaskMetric, rounded
 from tasks.report.plots import draw_precision_recall
+from tasks.report.text import shown
 
 # The order of `COCOeval.stats` for boxes. AP is the mean over IoU 0.50 to 0.95, AR recall over the same;
 # _1, _10, _100 are detections allowed per image; small, medium, large areas below 32**2, 96**2 pixels, and
@@ -24,36 +26,32 @@ COCO_NAMES = (
     *('AP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large'),
     *('AR_1', 'AR_10', 'AR_100', 'AR_small', 'AR_medium', 'AR_large'),
 )
-TABLE_ROWS = 30
 
 
 @METRICS.register_module()
-class DetectionMetric(BaseMetric):
-    """Score boxes over a whole data set.
+class DetectionMetric(TaskMetric):
+    """Score boxes over a whole data set, by COCO's twelve numbers.
 
-    Every process keeps what it saw; at the end all of it is brought together and scored once, so each image
-    counts once. Images that could not be read are left out, their objects too.
+    Images that could not be read are left out, their objects too.
 
     Args:
         voc: also compute VOC's average precision at IoU 0.5 (all points of the curve, as from 2010 on,
             objects marked difficult left out), as `voc_AP50`.
 
     Attributes:
-        primary: the number that decides which checkpoint is best.
-        report: after `evaluate`, everything that goes into metrics.json.
         results: after `evaluate`, all detections in COCO's result format, with original identifiers.
     """
 
     primary = 'AP'
-    default_prefix = ''  # without one mmengine warns
+    files = ('detections.json', 'precision_recall.png')
 
     def __init__(self, *, voc: bool = False) -> None:
         super().__init__()
         self.voc = voc
-        self.report: dict[str, Any] = {}
+        self.scores = (*COCO_NAMES, 'voc_AP50') if voc else COCO_NAMES
         self.results: list[dict[str, Any]] = []
         self._precision = np.zeros((0, 0, 0))
-        self._seen: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+        self.add_state('seen', list, adds_up='list')
 
     @property
     def annotations(self) -> Annotations:
@@ -62,72 +60,44 @@ class DetectionMetric(BaseMetric):
     def process(self, data_batch: Batch, data_samples: Sequence[Any]) -> None:
         """Keep one batch of the model's `DetectionResult`s."""
         for info, result in zip(data_batch['infos'], data_samples, strict=True):
-            self._seen.append((info.index, result.boxes, result.scores, result.labels))
+            self.state['seen'].append((info.index, result.boxes, result.scores, result.labels))
 
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Score what all processes have seen, and start afresh.
-
-        Args:
-            size: images in the data set; not needed, the detections know.
-
-        Returns:
-            COCO's twelve numbers, each 0 to 1, without those for which there is no object; and 'voc_AP50' if
-            asked for.
-        """
-        # Every process gets all of it and computes the same: no second exchange for the numbers.
-        seen = {index: found for part in all_gather_object(self._seen) for index, *found in part}
-        self._seen = []
-        order = sorted(seen)
-        self.results = as_coco_results(self.annotations, {index: seen[index] for index in order})
-        self.report, self._precision = score(self.annotations, order, self.results)
+    def summarise(self, total: Mapping[str, Any]) -> dict[str, Any]:
+        found = {index: tuple(arrays) for index, *arrays in total['seen']}
+        found = {index: found[index] for index in sorted(found)}
+        self.results = as_coco_results(self.annotations, found)
+        report, self._precision = score(self.annotations, list(found), self.results)
         if self.voc:
-            per_class = voc_average_precision(
-                self.annotations, {index: tuple(seen[index]) for index in order}
-            )
-            self.report['voc_AP50_per_class'] = per_class
+            per_class = voc_average_precision(self.annotations, found)
+            report['voc_AP50_per_class'] = per_class
             present = [value for value in per_class.values() if value is not None]
-            self.report['voc_AP50'] = float(np.mean(present)) if present else 0.0
-        names = (*COCO_NAMES, 'voc_AP50')
-        return {name: self.report[name] for name in names if self.report.get(name) is not None}
-
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        """Unused: `evaluate` works from the detections of all processes."""
-        raise RuntimeError('DetectionMetric.evaluate computes the metrics')
+            report['voc_AP50'] = float(np.mean(present)) if present else 0.0
+        return report
 
     def table(self) -> Any:
         """Return the report as a rich table: the weakest classes first when there are many."""
-        from rich.table import Table
-
         report = self.report
-        table = Table(title='average precision', title_justify='left')
-        table.add_column('class')
-        for name in ('objects', 'AP', 'AP50', 'AP75'):
-            table.add_column(name, justify='right')
-        rows = list(report['per_class'].items())
-        if len(rows) > TABLE_ROWS:
-            rows.sort(key=lambda row: 2.0 if row[1]['AP'] is None else row[1]['AP'])
-            table.caption = f'the {TABLE_ROWS} weakest of {len(rows)} classes; all are in metrics.json'
-        for name, row in rows[:TABLE_ROWS]:
-            scores = (_number(row[key]) for key in ('AP', 'AP50', 'AP75'))
-            table.add_row(name, str(row['objects']), *scores)
-        table.add_section()
-        table.add_row('all', str(report['objects']), *(_number(report[key]) for key in COCO_NAMES[:3]))
+        table = self.class_table(
+            'average precision',
+            ('objects', *COCO_NAMES[:3]),
+            lambda row: (str(row['objects']), *(rounded(row[key]) for key in COCO_NAMES[:3])),
+            weakest='AP',
+        )
+        table.add_row('all', str(report['objects']), *(rounded(report[key]) for key in COCO_NAMES[:3]))
         for group in ('small', 'medium', 'large'):
-            table.add_row(group, '', _number(report[f'AP_{group}']), '', '')
+            table.add_row(group, '', rounded(report[f'AP_{group}']))
         if self.voc:
-            table.add_row("VOC's measure", '', '', _number(report['voc_AP50']), '')
+            table.add_row("VOC's measure", '', '', rounded(report['voc_AP50']))
         table.add_section()
         for name in COCO_NAMES[6:]:
-            table.add_row(name.replace('AR_', 'average recall, '), '', _number(report[name]), '', '')
+            table.add_row(name.replace('AR_', 'average recall, '), '', rounded(report[name]))
         return table
 
     def notes(self) -> list[str]:
         """Return what the mean could hide."""
         notes = []
-        never = self.report['never_found']
-        if never:
-            shown = ', '.join(never[:10]) + (', ...' if len(never) > 10 else '')
-            notes.append(f'never found although the data has objects of it: {shown}')
+        if never := self.report['never_found']:
+            notes.append(f'never found although the data has objects of it: {listing(map(shown, never), 10)}')
         if not self.report['objects']:
             notes.append('the data has no objects to find: there is no score')
         return notes
@@ -135,7 +105,7 @@ class DetectionMetric(BaseMetric):
     def draw(self, folder: Path) -> list[Path]:
         """Write the detections and the precision-recall curves into `folder`; return the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        found = folder / 'detections.json'
+        found = folder / self.files[0]
         found.write_text(json.dumps(self.results), encoding='utf-8')
         if not self._precision.size:
             return [found]
@@ -149,12 +119,14 @@ class DetectionMetric(BaseMetric):
             for index, name in enumerate(self.annotations.class_names)
             if self._precision[0, 0, index] >= 0
         }
-        picture = folder / 'precision_recall.png'
+        picture = folder / self.files[1]
         draw_precision_recall(np.linspace(0, 1, self._precision.shape[1]), curves, per_class, picture)
         return [found, picture]
 
 
-def as_coco_results(annotations: Annotations, found: dict[int, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+def as_coco_results(
+    annotations: Annotations, found: Mapping[int, Sequence[np.ndarray]]
+) -> list[dict[str, Any]]:
     """Return detections in COCO's result format: boxes as [x, y, width, height], original identifiers.
 
     Args:
@@ -178,33 +150,6 @@ def as_coco_results(annotations: Annotations, found: dict[int, Sequence[np.ndarr
     return results
 
 
-def as_coco_truth(annotations: Annotations, images: Sequence[int]) -> dict[str, Any]:
-    """Return the objects of some images as the content of a COCO annotation file."""
-    objects = []
-    for index in images:
-        where = annotations.objects(index)
-        for k in range(where.start, where.stop):
-            left, top, right, bottom = annotations.original_boxes[k].tolist()
-            objects.append(
-                {
-                    'id': k + 1,  # from 1: COCOeval takes 0 for "not matched"
-                    'image_id': int(annotations.image_ids[index]),
-                    'category_id': annotations.category_ids[annotations.labels[k]],
-                    'bbox': [left, top, right - left, bottom - top],
-                    'area': float(annotations.areas[k]),
-                    'iscrowd': int(annotations.crowd[k]),
-                }
-            )
-    return {
-        'images': [{'id': int(annotations.image_ids[index])} for index in images],
-        'annotations': objects,
-        'categories': [
-            {'id': identifier, 'name': name}
-            for identifier, name in zip(annotations.category_ids, annotations.class_names, strict=True)
-        ],
-    }
-
-
 def score(
     annotations: Annotations, images: Sequence[int], results: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -223,7 +168,9 @@ def score(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = as_coco_truth(annotations, images)
+    truth = as_coco(annotations, images)
+    for number, each in enumerate(truth['annotations'], start=1):
+        each['id'] = number  # COCOeval takes 0 for "not matched", and files may share numbers
     stats: Sequence[float] = [-1.0] * len(COCO_NAMES)
     precision = np.zeros((0, 0, 0))
     if images:
@@ -280,7 +227,3 @@ def _mean_curve(precision: np.ndarray) -> np.ndarray:
     """Mean over the classes that have objects, (R, C) -> (R,)."""
     present = precision[:, precision[0] >= 0]
     return present.mean(axis=1) if present.size else np.zeros(len(precision))
-
-
-def _number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.3f}'

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tasks.report.text import shown
+
 # Colours that stay apart from each other and from most pictures; classes beyond the last share them.
 COLOURS = (
     (230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180),
@@ -35,6 +37,7 @@ def draw_boxes(
     line = max(2, round(max(canvas.size) / 300))
     font = ImageFont.load_default(max(11, round(max(canvas.size) / 50)))
     for box, title, label in reversed(list(zip(boxes * scale, titles, labels, strict=True))):
+        title = shown(title)
         colour = COLOURS[int(label) % len(COLOURS)]
         left, top, right, bottom = (float(value) for value in box)
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line)

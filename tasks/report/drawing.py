@@ -4,18 +4,35 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from tasks.report.text import LINE_LIMIT, shown
+
 BACKGROUND = (255, 255, 255)
 INK = (20, 20, 20)
+LARGEST_SIDE = 4096  # to which small pictures are enlarged, in pixels
+
+
+def at_least_wide(image: Image.Image, width: int) -> Image.Image:
+    """Return a picture of `width` pixels or more: enlarged (nearest pixel), or for a long one set in white.
+
+    One pixel wide and 30,000 high, enlarged it would take gigabytes.
+    """
+    if image.width >= width:
+        return image
+    factor = -(-width // image.width)
+    if image.height * factor <= LARGEST_SIDE:
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    canvas = Image.new('RGB', (width, image.height), BACKGROUND)
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    return canvas
 
 
 def captioned(image: Image.Image, text: str, *, min_width: int = 160) -> Image.Image:
     """Return the picture with a line of text on a white strip below it.
 
-    A picture narrower than `min_width` pixels is enlarged (nearest pixel) so that the text has room.
+    A picture narrower than `min_width` pixels is made as wide so that the text has room.
     """
-    if image.width < min_width:
-        factor = -(-min_width // image.width)
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image = at_least_wide(image, min_width)
+    text = shown(text, limit=LINE_LIMIT)
     size = max(12, image.width // 24)
     strip = round(size * 1.6)
     canvas = Image.new('RGB', (image.width, image.height + strip), BACKGROUND)
@@ -62,6 +79,7 @@ def contact_sheet(
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         thumbnail = picture.resize(size, Image.Resampling.LANCZOS)
         canvas.paste(thumbnail, (left + (cell - size[0]) // 2, top + title_height + (cell - size[1]) // 2))
+        title = shown(title, limit=LINE_LIMIT)
         font = fitting_font(title, cell, 16)
         draw.text((left + cell / 2, top + title_height / 2), title, fill=INK, font=font, anchor='mm')
     return canvas

@@ -1,11 +1,18 @@
 """Plots of scores: confusion matrices and precision-recall curves."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.outputs import MARK
 from tasks.report.boxes import COLOURS
+from tasks.report.text import shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: Path, *, percent: bool = False) -> None:
@@ -30,8 +37,11 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: Path, *, p
     picture = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     axes.set(xlabel='predicted', ylabel='true', title='Confusion matrix (share of the true class)')
     if labelled:
-        axes.set_xticks(range(count), names, rotation=45, ha='right', rotation_mode='anchor')
-        axes.set_yticks(range(count), names)
+        titles = [shown(name) for name in names]
+        axes.set_xticks(
+            range(count), titles, rotation=45, ha='right', rotation_mode='anchor', parse_math=False
+        )
+        axes.set_yticks(range(count), titles, parse_math=False)
     if count <= 20:
         for row, column in np.ndindex(count, count):
             if confusion[row, column]:
@@ -44,8 +54,7 @@ def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: Path, *, p
                     color='white' if shares[row, column] > 0.5 else 'black',
                 )
     figure.colorbar(picture, shrink=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def draw_precision_recall(
@@ -73,7 +82,9 @@ def draw_precision_recall(
         colour = [channel / 255 for channel in COLOURS[index % len(COLOURS)]]
         style = '-' if index < len(COLOURS) else '--'
         if few:
-            right.plot(recall, precision, style, color=colour, label=f'{name} (AP {precision.mean():.3f})')
+            title = f'{shown(name)} (AP {precision.mean():.3f})'
+            title = f' {title}' if title.startswith('_') else title  # which legends leave out
+            right.plot(recall, precision, style, color=colour, label=title)
         else:
             right.plot(recall, precision, color='0.6', linewidth=0.7)
     right.set_title('each class, IoU 0.5')
@@ -81,6 +92,14 @@ def draw_precision_recall(
         axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         if has_legend:
-            axes.legend(loc='best', fontsize='small')
+            for text in axes.legend(loc='best', fontsize='small').get_texts():
+                text.set_parse_math(False)
+    _save(figure, path)
+
+
+def _save(figure: 'Figure', path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        # Letters that the font lacks become boxes, names too long for the figure stick out of it.
+        warnings.filterwarnings('ignore', 'Glyph .* missing from|constrained_layout not applied')
+        figure.savefig(path, dpi=110, metadata={'Software': MARK})

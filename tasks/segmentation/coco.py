@@ -1,7 +1,7 @@
 """COCO's object outlines as label maps of VOC's 21 classes, to train on COCO before VOC."""
 
 import json
-from collections import defaultdict
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ import numpy as np
 from mmengine.registry import DATASETS
 
 from heads.base import IGNORE
+from tasks.data.annotations import Problems
+from tasks.data.classes import match_classes
 from tasks.data.folders import existing_root
-from tasks.data.formats.coco_file import read_coco_file
+from tasks.data.formats.coco import read_objects
 from tasks.data.formats.masks import MaskCounts
-from tasks.data.images import check_size
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError, listing
-from tasks.segmentation.dataset import VOC_CLASSES, SegmentationDataset, match_names
+from tasks.segmentation.dataset import ORDER_HINT, VOC_CLASSES, SegmentationDataset
 
 # VOC's names where COCO has another; the rest are spelt alike.
 COCO_NAMES = {
@@ -44,11 +45,13 @@ class CocoAsVOC(SegmentationDataset):
         min_area: leave out images whose objects of VOC's kinds cover fewer pixels in all; DeepLab's authors
             pretrain on those above 1000 (arXiv 1706.05587, section 4.1).
         classes: class names of the model; must be VOC's.
-        training, augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
+        training, augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
+
+    Attributes:
+        problems: what was dropped.
 
     Raises:
-        UserError: a file is missing or is no COCO annotation, a category of VOC is not in it, or no image is
-            left.
+        UserError: see `tasks.data.formats.coco.read_objects`; a file is missing, or no image is left.
     """
 
     def __init__(
@@ -62,72 +65,53 @@ class CocoAsVOC(SegmentationDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         base = existing_root(root)
         folder, path = base / split, base / 'annotations' / f'instances_{split}.json'
         if not folder.is_dir():
             raise UserError(f'{folder} does not exist; expected the layout of COCO')
-        content = read_coco_file(path, outlines=True)
-        objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        areas: dict[int, float] = defaultdict(float)
-        self._without_outline = 0
-        each: Any = None
-        images: list[tuple[int, str, int, int]] = []  # identifier, file, height, width
-        try:
-            for each in content['images']:
-                size = (int(each['height']), int(each['width']))
-                images.append((int(each['id']), str(each['file_name']), *size))
-            for each in content['categories']:
-                each['id'], each['name'] = int(each['id']), str(each['name'])
-            label_of = voc_labels(content['categories'], source=path)
-            for each in content['annotations']:
-                if (label := label_of.get(int(each['category_id']))) is None:
-                    continue
-                if not (outline := each['segmentation']):
-                    self._without_outline += 1
-                    continue
-                crowd, owner = bool(each.get('iscrowd')), int(each['image_id'])
-                objects[owner].append({'label': label, 'crowd': crowd, 'outline': outline})
-                if not crowd:
-                    area = each.get('area')
-                    areas[owner] += float(np.prod(each['bbox'][2:]) if area is None else area)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}: each image needs 'id', 'file_name', 'height' and 'width', each category 'id' and "
-                "'name', each annotation 'image_id', 'category_id', 'bbox' and 'segmentation' "
-                f'({error!r}), got {str(each)[:200]}'
-            ) from error
-        kept = sorted(image for image in images if areas[image[0]] >= min_area)
+        kinds = [COCO_NAMES.get(name, name) for name in VOC_CLASSES[1:]]
+        self.problems = Problems()
+        found = read_objects([path], [folder], categories=kinds, problems=self.problems, outlines=True)
+        owners, labels, crowd, areas = (found.columns[key] for key in ('owners', 'labels', 'crowd', 'areas'))
+        covered = np.bincount(owners[~crowd], weights=areas[~crowd], minlength=len(found.images))
+        kept = [int(index) for index in np.flatnonzero(covered >= min_area)]
+        kept.sort(key=lambda index: found.images[index].identifier)
         if not kept:
             raise UserError(
-                f'none of the {len(images)} images of {path} has {min_area:g} pixels of the kinds of VOC'
+                f'none of the {len(found.images)} images of {path} has {min_area:g} pixels of the kinds '
+                'of VOC'
             )
-        if absent := [file for _, file, *_ in kept if not (folder / file).is_file()]:
-            raise UserError(
-                f'{len(absent)} of {len(kept)} images of {path} are not in {folder}: {listing(absent)}'
-            )
-        self._left_out = len(images) - len(kept)
-        self._sizes = np.array([(height, width) for *_, height, width in kept])
+        images = [found.images[index] for index in kept]
+        if absent := [image.path for image in images if not Path(image.path).is_file()]:
+            names = listing(os.path.relpath(each, folder) for each in absent)
+            raise UserError(f'{len(absent)} of {len(kept)} images of {path} are not in {folder}: {names}')
+        self._left_out = len(found.images) - len(kept)
+        self._sizes = np.array([image.size for image in images])
+        objects: list[list[dict[str, Any]]] = [[] for _ in found.images]
+        for owner, label, is_crowd, outline in zip(
+            owners.tolist(), labels.tolist(), crowd.tolist(), found.outlines, strict=True
+        ):
+            objects[owner].append({'label': label + 1, 'crowd': is_crowd, 'outline': outline})
         # As text, parsed when asked for: Python objects would be copied into every loading process.
-        self._objects = PackedStrings(json.dumps(objects[image[0]]) for image in kept)
-        names = match_names(VOC_CLASSES, classes, source=base)
+        self._objects = PackedStrings(json.dumps(objects[index]) for index in kept)
         super().__init__(
-            [str(folder / file) for _, file, *_ in kept],
-            names,
+            [image.path for image in images],
+            match_classes(VOC_CLASSES, classes, source=base, hint=ORDER_HINT),
             augment=augment,
             training=training,
             strict=strict,
             seed=seed,
+            exif=exif,
         )
 
-    def read(self, index: int) -> np.ndarray:
-        image = super().read(index)
-        check_size(self.paths[index], image, self._sizes[index])
-        return image
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self._sizes[index].tolist()
+        return height, width
 
     def read_mask(self, index: int) -> np.ndarray:
-        height, width = (int(each) for each in self._sizes[index])
-        return draw_mask(json.loads(self._objects[index]), height, width)
+        return draw_mask(json.loads(self._objects[index]), *self.size(index))
 
     def class_weights(self) -> list[float]:
         pixels, around, occurs = np.zeros((3, len(self.classes)), dtype=np.int64)
@@ -142,17 +126,8 @@ class CocoAsVOC(SegmentationDataset):
         return (
             f"{len(self):,} images of COCO with masks of VOC's {len(self.classes)} classes; "
             f'{self._left_out:,} with too little of them left out'
-            + (f'; {self._without_outline} objects without an outline' if self._without_outline else '')
+            + (f'; {self.problems}' if self.problems.found else '')
         )
-
-
-def voc_labels(categories: Sequence[Mapping[str, Any]], *, source: Path) -> dict[int, int]:
-    """Return the VOC class index of each COCO category id that has one."""
-    ids = {category['name']: category['id'] for category in categories}
-    wanted = {COCO_NAMES.get(name, name): index for index, name in enumerate(VOC_CLASSES) if index}
-    if missing := [name for name in wanted if name not in ids]:
-        raise UserError(f'{source} has no category {listing(missing)}; it has {listing(ids, 10)}')
-    return {ids[name]: index for name, index in wanted.items()}
 
 
 def draw_mask(objects: Sequence[Mapping[str, Any]], height: int, width: int) -> np.ndarray:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from tasks.data.classes import counted, match_classes, read_classes
 from tasks.data.dataset import VisionDataset
-from tasks.data.folders import existing_root, is_held_out, list_images
+from tasks.data.folders import existing_folder, existing_root, list_images, part_of
 from tasks.data.formats.masks import check_masks, read_mask
+from tasks.data.formats.voc import read_split
+from tasks.data.images import ImageError
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError, listing
 
@@ -21,6 +24,7 @@ VOC_CLASSES = (
     'tvmonitor',
 )
 CLASS_FILE = 'classes.txt'
+ORDER_HINT = 'Masks hold indices: the same names are needed in the same order.'
 
 
 class SegmentationDataset(VisionDataset):
@@ -52,7 +56,7 @@ class MaskFileDataset(SegmentationDataset):
     Args:
         pairs: (image file, mask file).
         classes: class names in the order of the masks' indices.
-        augment, training, strict, seed: as in `tasks.data.dataset.VisionDataset`.
+        augment, training, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
 
     Attributes:
         counts: what the masks hold.
@@ -70,11 +74,23 @@ class MaskFileDataset(SegmentationDataset):
         training: bool,
         strict: bool,
         seed: int,
+        exif: str,
     ) -> None:
         images, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
-        self.counts = check_masks(images, masks, classes)
+        self.counts = check_masks(images, masks, classes, exif=exif)
         self.masks = PackedStrings(masks)
-        super().__init__(images, classes, augment=augment, training=training, strict=strict, seed=seed)
+        super().__init__(
+            images, classes, augment=augment, training=training, strict=strict, seed=seed, exif=exif
+        )
+
+    def size(self, index: int) -> tuple[int, int]:
+        from PIL import Image
+
+        try:
+            with Image.open(self.masks[index]) as mask:
+                return mask.height, mask.width
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(self.masks[index], f'not a readable mask ({error})') from error
 
     def read_mask(self, index: int) -> np.ndarray:
         return read_mask(self.masks[index])
@@ -84,9 +100,7 @@ class MaskFileDataset(SegmentationDataset):
 
     def __str__(self) -> str:
         text = f'{len(self):,} images with masks of {len(self.classes)} classes'
-        if len(self.classes) <= 30:
-            shown = zip(self.classes, self.counts.masks.tolist(), strict=True)
-            text += ': ' + ', '.join(f'{name} {count}' for name, count in shown)
+        text += counted(self.classes, self.counts.masks, 30)
         if self.counts.empty:
             names = listing((Path(mask).name for mask in self.counts.empty), 3)
             text += f'; {len(self.counts.empty)} masks label nothing ({names})'
@@ -108,7 +122,7 @@ class VOCSegmentation(MaskFileDataset):
         root: folder that holds VOC2012, or that folder itself.
         split: 'train', 'val', 'trainval', 'train_aug', or any other list in ImageSets/Segmentation.
         classes: class names of the model; must be those of the data.
-        augment, training, strict, seed: as in `tasks.data.dataset.VisionDataset`.
+        augment, training, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
 
     Raises:
         UserError: a folder, list, image or mask is missing; see also `MaskFileDataset`.
@@ -124,21 +138,25 @@ class VOCSegmentation(MaskFileDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         folder = existing_root(root)
         if (folder / 'VOC2012').is_dir():
             folder = folder / 'VOC2012'
-        masks = folder / ('SegmentationClassAug' if is_augmented(split) else 'SegmentationClass')
+        augmented = is_augmented(split)
+        masks = folder / ('SegmentationClassAug' if augmented else 'SegmentationClass')
         lists = folder / 'ImageSets' / 'Segmentation'
         for needed in (folder / 'JPEGImages', masks, lists):
             if not needed.is_dir():
-                more = (
-                    " (the masks of SBD, 10,582 with VOC's own)"
-                    if needed == masks and is_augmented(split)
-                    else ''
-                )
+                more = " (the masks of SBD, 10,582 with VOC's own)" if augmented and needed == masks else ''
                 raise UserError(f'{needed} does not exist{more}; expected the layout of VOC2012')
-        names = read_split(lists, split)
+        hint = 'Write it: the names of all masks in SegmentationClassAug that are not in val.txt.'
+        names = read_split(
+            lists,
+            split,
+            spellings=('trainaug', 'train_aug', 'aug') if augmented else (),
+            hint=hint if augmented else '',
+        )
         images = [folder / 'JPEGImages' / f'{name}.jpg' for name in names]
         if absent := [path for path in images if not path.is_file()]:
             raise UserError(
@@ -146,13 +164,15 @@ class VOCSegmentation(MaskFileDataset):
                 f'{folder / "JPEGImages"}: {listing(path.name for path in absent)}'
             )
         listed = folder / CLASS_FILE
+        found = read_classes(listed) if listed.is_file() else VOC_CLASSES
         super().__init__(
             [(str(image), str(masks / f'{image.stem}.png')) for image in images],
-            match_names(read_names(listed) if listed.is_file() else VOC_CLASSES, classes, source=folder),
+            match_classes(found, classes, source=folder, hint=ORDER_HINT),
             augment=augment,
             training=training,
             strict=strict,
             seed=seed,
+            exif=exif,
         )
 
 
@@ -172,7 +192,7 @@ class MaskFolder(MaskFileDataset):
             Which ones is decided by their names, so that adding files moves no other file.
         classes: class names of the model; must be those of the data.
         training: use the part that is not set aside (True), or the part that is (False).
-        augment, strict, seed: as in `tasks.data.dataset.VisionDataset`.
+        augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
 
     Raises:
         UserError: a folder or the class list is missing, or a picture has no mask; see also
@@ -192,95 +212,41 @@ class MaskFolder(MaskFileDataset):
         augment: Sequence[Mapping[str, Any]] = (),
         strict: bool = False,
         seed: int = 0,
+        exif: str = 'auto',
     ) -> None:
         base = existing_root(root)
-        for folder in (base / images, base / masks):
-            if not folder.is_dir():
-                inside = sorted(each.name for each in base.iterdir() if each.is_dir())
-                raise UserError(f'{folder} does not exist. {base} holds {inside or "no folders"}.')
+        pictures, mask_of = existing_folder(base, images), by_stem(existing_folder(base, masks))
         if not (base / class_file).is_file():
             raise UserError(
                 f'{base / class_file} does not exist. Write one class name a line, in the order of the '
                 "masks' indices; the first line is index 0."
             )
-        names = read_names(base / class_file)
-        mask_of = by_stem(base / masks)
-        files = list_images(base / images)[0]
-        pairs = [(file, mask_of.get(stem_below(file, base / images))) for file in files]
-        if missing := [file for file, mask in pairs if mask is None]:
+        names = read_classes(base / class_file)
+        files = list_images(pictures)[0]
+        if missing := [file for file in files if stem_below(file, pictures) not in mask_of]:
             raise UserError(
-                f'{len(missing)} of {len(files)} pictures in {base / images} have no mask of the same name '
+                f'{len(missing)} of {len(files)} pictures in {pictures} have no mask of the same name '
                 f'in {base / masks}: {listing(Path(file).name for file in missing)}'
             )
-        kept = [
-            (file, mask)
-            for file, mask in pairs
-            if mask is not None and (not holdout or training != is_held_out(file, base / images, holdout))
-        ]
+        kept = part_of(files, pictures, holdout=holdout, training=training)
         if not kept:
             raise UserError(
-                f'no pictures (.jpg, .png, ...) in {base / images}'
-                + (f' (holdout={holdout})' if holdout else '')
+                f'no pictures (.jpg, .png, ...) in {pictures}' + (f' (holdout={holdout})' if holdout else '')
             )
         super().__init__(
-            kept,
-            match_names(names, classes, source=base),
+            [(file, mask_of[stem_below(file, pictures)]) for file in kept],
+            match_classes(names, classes, source=base, hint=ORDER_HINT),
             augment=augment,
             training=training,
             strict=strict,
             seed=seed,
+            exif=exif,
         )
 
 
 def is_augmented(split: str) -> bool:
     """Whether a split needs the masks of SBD: 'train_aug', and the spellings 'trainaug' and 'aug'."""
     return split.replace('_', '') in ('trainaug', 'aug')
-
-
-def read_split(folder: Path, split: str) -> list[str]:
-    """Return the names of a split: one a line, or as some lists of train_aug have them, '/<image> /<mask>'.
-
-    Raises:
-        UserError: there is no such list, or it is empty or names an image twice.
-    """
-    spellings = [split, 'trainaug', 'train_aug', 'aug'] if is_augmented(split) else [split]
-    path = next((folder / f'{name}.txt' for name in spellings if (folder / f'{name}.txt').is_file()), None)
-    if path is None:
-        known = sorted(each.stem for each in folder.glob('*.txt'))
-        hint = (
-            ' Write it: the names of all masks in SegmentationClassAug that are not in val.txt.'
-            if is_augmented(split)
-            else ''
-        )
-        raise UserError(
-            f'there is no {folder / split}.txt; there are {", ".join(known) or "no lists"}.{hint}'
-        )
-    lines = [line.split() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
-    names = [Path(line[0]).stem if len(line) == 2 else line[0] for line in lines]
-    if not names:
-        raise UserError(f'{path} is empty')
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f'{path} names {twice} more than once')
-    return names
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Return the class names of a list, one a line; UserError when it is empty or repeats one."""
-    names = tuple(line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines() if line.strip())
-    if not names or len(set(names)) < len(names):
-        raise UserError(f'{path}: expected one class name a line, each once, found {list(names)[:10]}')
-    return names
-
-
-def match_names(found: Sequence[str], expected: Sequence[str] | None, *, source: Path) -> tuple[str, ...]:
-    """Return the data's class names; UserError unless the model, if it has any yet, has the same in order."""
-    if expected is not None and tuple(expected) != tuple(found):
-        raise UserError(
-            f'{source} has {len(found)} classes ({listing(found, 8)}), the model {len(expected)} '
-            f'({listing(expected, 8)}): the same names are needed in the same order, since masks hold indices'
-        )
-    return tuple(found)
 
 
 def stem_below(file: str, folder: Path) -> str:

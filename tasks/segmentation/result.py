@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.data.formats.masks import voc_palette
-from tasks.report.drawing import BACKGROUND, INK, fitting_font
+from tasks.data.formats.masks import voc_palette, write_mask
+from tasks.outputs import note
+from tasks.report.drawing import BACKGROUND, INK, at_least_wide, fitting_font
+from tasks.report.text import shown
 
 OPACITY = 0.55
 LEGEND_LIMIT = 12  # classes in a legend, the largest first
@@ -86,11 +88,7 @@ class SegmentationResult:
         Raises:
             ValueError: as `overlay`.
         """
-        picture = self.overlay(image)
-        if picture.width < 160:  # enlarged so that the legend has room
-            factor = -(-160 // picture.width)
-            size = (picture.width * factor, picture.height * factor)
-            picture = picture.resize(size, Image.Resampling.NEAREST)
+        picture = at_least_wide(self.overlay(image), 160)  # so that the legend has room
         entries = list(self.shares().items())[:LEGEND_LIMIT]
         size = max(12, picture.width // 32)
         columns = max(1, min(len(entries), picture.width // (size * 11)))
@@ -104,18 +102,16 @@ class SegmentationResult:
             colour = tuple(voc_palette()[self.class_names.index(name)].tolist())
             box = (left, middle - size * 0.4, left + size * 0.8, middle + size * 0.4)
             pen.rectangle(box, fill=colour, outline=INK)
-            text = f'{name} {share:.0%}' if share >= 0.005 else f'{name} <1%'
+            text = f'{shown(name)} {share:.0%}' if share >= 0.005 else f'{shown(name)} <1%'
             font = fitting_font(text, cell - size * 1.8, size)
             pen.text((left + size * 1.2, middle), text, fill=INK, font=font, anchor='lm')
         return canvas
 
     def save_mask(self, path: Path | str) -> None:
         """Write the mask as VOC does: a PNG of class indices with VOC's palette."""
-        picture = Image.fromarray(self.mask)
-        picture.putpalette(voc_palette().tobytes())
-        picture.save(path)
+        write_mask(path, self.mask)
 
     def save_extra(self, key: str, path: Path) -> None:
         """Write one of `extra_files`."""
         assert key == 'mask'
-        self.save_mask(path)
+        write_mask(path, self.mask, pnginfo=note())

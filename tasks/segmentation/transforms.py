@@ -9,7 +9,8 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 
 from heads.base import IGNORE
-from tasks.data.resize import IMAGENET_MEAN, as_size
+from tasks.data.augment import IMAGENET_MEAN
+from tasks.data.resize import as_size
 
 
 @TRANSFORMS.register_module()

@@ -9,17 +9,22 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
+from heads.base import HEADS
 from tasks.answer import Network
-from tasks.build import build_dataset, build_model, check_loader, data_root, evaluation_stage
+from tasks.build import build_dataset, build_model, data_root, evaluation_stage
 from tasks.checkpoints.file import read_checkpoint
-from tasks.checkpoints.foreign import adopt_file, check_classes, load_weights
-from tasks.checkpoints.load import model_from_checkpoint
-from tasks.errors import UserError
+from tasks.checkpoints.foreign import adopt_file, load_weights
+from tasks.checkpoints.load import config_from_checkpoint, is_program, load_program, model_from_checkpoint
+from tasks.data.classes import match_classes
+from tasks.errors import UserError, listing
 from tasks.model import VisionModel
+from tasks.outputs import check_writable
+from tasks.registry import find
+from tasks.schema import check_config
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.parts import (
     build_metric,
-    make_folder,
+    metric_files,
     report_of,
     runner_options,
     show_report,
@@ -38,6 +43,7 @@ def evaluate(
     multi_scale: bool = False,
     network: Network | None = None,
     verbose: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score a checkpoint on its data.
 
@@ -46,11 +52,13 @@ def evaluate(
 
     Args:
         config: the config, or None to take the one stored in the checkpoint.
-        checkpoint: a Kestrel checkpoint; with a config, also other projects' weights.
+        checkpoint: a Kestrel checkpoint, or a program of tools/export.py; with a config, also other projects'
+            weights.
         root: data root instead of the config's.
         out: file to write the report to, as JSON.
         multi_scale: average over several scales and mirror images, in tasks that can.
         network: computes the outputs instead of the model, from RGB uint8 images (B, 3, H, W).
+        overwrite: let `out` and the pictures beside it replace files that Kestrel did not make.
         verbose: log, show progress and print the table, as `tools/test.py` does.
 
     Returns:
@@ -59,22 +67,28 @@ def evaluate(
     Raises:
         UserError: something is missing, unreadable or does not fit.
     """
-    if out is not None:
-        make_folder(Path(out).parent)
+    if out is not None and Path(out).suffix != '.json':
+        raise UserError(f'--out {out}: the scores are written as JSON, give a name that ends in .json')
     content: Mapping[str, Any] | None = None
+    program = load_program(checkpoint) if checkpoint is not None and is_program(checkpoint) else None
     if config is None:
         if checkpoint is None:
             raise UserError('give a checkpoint or a config')
-        content = read_checkpoint(checkpoint)
-        # Of a stranger's config only what describes the data; what runs is looked up by name.
-        kept = ('model', 'data_root', 'val_dataloader', 'test_dataloader', 'evaluator')
-        config = Config({key: content['config'][key] for key in kept if key in content['config']})
+        content = read_checkpoint(checkpoint) if program is None else dict(program.content)
+        config = config_from_checkpoint(content, source=checkpoint)
+    else:
+        check_config(config)
     stage = evaluation_stage(config)
-    check_loader(config, stage)
     classes = None if content is None else content['classes']
     dataset = build_dataset(config, stage, root=data_root(config, root), classes=classes, seed=0)
-    if content is not None:
-        check_classes(content['classes'], dataset.classes, source=str(checkpoint))
+    if program is not None:
+        task = program.task.name if content else find(HEADS, config.model['head'], where='model.head').task
+        if task != program.task.name:
+            raise UserError(f'{checkpoint} is a program of {program.task.name}, the config of {task}')
+        match_classes(program.classes, dataset.classes, source=str(checkpoint), other='the data')
+        model = program
+    elif content is not None:
+        match_classes(content['classes'], dataset.classes, source=str(checkpoint), other='the data')
         model = model_from_checkpoint(content, source=str(checkpoint))
     else:
         if checkpoint is not None:
@@ -82,17 +96,24 @@ def evaluate(
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)
+    if program is None:
+        dataset.fill_with(model.normalise.mean_pixel)
     if multi_scale:
+        if program is not None:
+            raise UserError(f'--multi-scale: {checkpoint} takes pictures of one size only, give a checkpoint')
         if model.task.multi_scale is None:
             raise UserError(f'--multi-scale: {model.task.name} is scored at one scale only')
         network = partial(_at_several_scales, model)
+    metric = build_metric(config, model)
+    if out is not None:
+        check_writable(metric_files(Path(out), metric), overwrite=overwrite, hint='Choose another --out')
     with tempfile.TemporaryDirectory() as scratch:
         runner = KestrelRunner(
             model=model,
             work_dir=scratch,
             val_dataloader=stage_loader(config, stage, dataset, 0),
             val_cfg={},
-            val_evaluator=[build_metric(config, model)],
+            val_evaluator=[metric],
             custom_hooks=[ProgressHook()] if verbose else [],
             console=verbose,
             network=network,
@@ -101,6 +122,11 @@ def evaluate(
         try:
             runner.logger.info(f'{stage.removesuffix("_dataloader")}: {dataset}')
             runner.val()
+            if len(runner.evaluation_loop.skips.files) == len(dataset):
+                raise UserError(
+                    f'none of the {len(dataset)} images could be read: '
+                    f'{listing(map(": ".join, runner.evaluation_loop.skips.files.items()), 3)}'
+                )
             if verbose:
                 show_report(runner)
             if out is not None:

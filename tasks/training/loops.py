@@ -1,6 +1,5 @@
 """Training and validation loops on top of mmengine's: exact resume, stop requests, skipped files."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,9 @@ from mmengine.runner import EpochBasedTrainLoop, ValLoop
 from torch import nn
 
 from tasks.answer import Network
-from tasks.data.samples import Batch, Skipped
+from tasks.checkpoints.file import read_checkpoint
+from tasks.data.loader import WorkerLostError
+from tasks.data.samples import Batch
 from tasks.errors import Interrupted, UserError
 from tasks.model import BatchAugment, NonFiniteLossError
 from tasks.training.hooks.saving import LAST
@@ -54,19 +55,42 @@ class TrainLoop(EpochBasedTrainLoop):
         self.stop_training = state['stop_training']
 
     def run(self) -> nn.Module:
-        """Train to the end, or until a stop request, which saves and raises Interrupted."""
+        """Train to the end, or until a stop request, which saves and raises Interrupted.
+
+        Raises:
+            UserError: a loading process was lost; what is complete has been saved.
+        """
         with self.stop_request.listening():
-            self.runner.call_hook('before_train')
-            if self._validation_due():
-                self._finish_epoch()
-            while self._epoch < self._max_epochs and not self.stop_training:
-                self.run_epoch()
-                self.stop_if_asked()
-                self._finish_epoch()
-                self.stop_if_asked()
-            self.runner.call_hook('after_train')
-            self.skips.close()
+            try:
+                self._run_epochs()
+            except WorkerLostError as error:
+                # Batches come between steps: unless gradients are held back, the state is complete.
+                if self.at_update:
+                    self.runner.saver.write(self.runner, LAST)
+                raise UserError(
+                    f'{error} That was after iteration {self._iter} of {self._max_iters}. '
+                    f'{self._newest_checkpoint()} Continue with the same command and --resume.'
+                ) from error
+            except RuntimeError as error:
+                if get_world_size() == 1 or 'Connection closed by peer' not in str(error):  # gloo's words
+                    raise
+                raise UserError(
+                    f'another process of this run has ended; it says why itself. {self._newest_checkpoint()} '
+                    'Continue with the same command and --resume.'
+                ) from error
         return self.runner.model
+
+    def _run_epochs(self) -> None:
+        self.runner.call_hook('before_train')
+        if self._validation_due():
+            self._finish_epoch()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self.stop_if_asked()
+            self._finish_epoch()
+            self.stop_if_asked()
+        self.runner.call_hook('after_train')
+        self.skips.close()
 
     def _validation_due(self) -> bool:
         return (
@@ -124,7 +148,7 @@ class TrainLoop(EpochBasedTrainLoop):
 
     def run_iter(self, idx: int, data_batch: Batch) -> None:  # type: ignore[override]
         """Train on one batch, from a random state that depends on its position only."""
-        self.skips.add(data_batch['skipped'])
+        self.skips.add(data_batch)
         seed_everything(self.runner.seed, self._iter, self.runner.rank)
         try:
             super().run_iter(idx, {**data_batch, 'batch_augment': self.batch_augment})  # type: ignore[arg-type]
@@ -139,7 +163,12 @@ class TrainLoop(EpochBasedTrainLoop):
 
     def _newest_checkpoint(self) -> str:
         last = Path(self.runner.work_dir) / LAST
-        return f'The newest state before it is {last}.' if last.exists() else 'Nothing was saved before it.'
+        if not last.exists():
+            return 'Nothing has been saved.'
+        try:
+            return f'{last} holds everything up to iteration {read_checkpoint(last)["iter"]}.'
+        except UserError as error:  # its weights are not finite either, say
+            return str(error)
 
     def stop_if_asked(self) -> None:
         """Save and raise Interrupted if a stop was asked for and the state is complete."""
@@ -184,7 +213,7 @@ class EvalLoop(ValLoop):
 
     def run_iter(self, idx: int, data_batch: Batch) -> None:  # type: ignore[override]
         """Evaluate one batch."""
-        self.skips.add(data_batch['skipped'])
+        self.skips.add(data_batch)
         self._stop_if_asked()
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         predictor = self.runner.model_to_use.predictor
@@ -207,20 +236,23 @@ def synchronise_statistics(runner: Any) -> None:
 
 
 class SkipLog:
-    """Names every unreadable file once, and counts them.
+    """Names every unreadable file once, and counts them and those that were turned.
 
     Attributes:
         files: reason by path, of all files passed over so far.
+        turned: the files that were turned as their EXIF orientation says.
     """
 
     def __init__(self, runner: Any, stage: str) -> None:
         self.files: dict[str, str] = {}
+        self.turned: set[str] = set()
         self._runner = runner
         self._stage = stage
 
-    def add(self, skipped: Sequence[Skipped]) -> None:
-        """Log the files that are new."""
-        for each in skipped:
+    def add(self, batch: Batch) -> None:
+        """Log the unreadable files that are new."""
+        self.turned |= {info.path for info in batch['infos'] if info.turned}
+        for each in batch['skipped']:
             if each.path not in self.files:
                 self.files[each.path] = each.reason
                 self._runner.logger.warning(f'skipped {each.path}: {each.reason}')
@@ -228,8 +260,13 @@ class SkipLog:
     def close(self) -> None:
         """Gather what all processes passed over, and log the count if there is one."""
         if get_world_size() > 1:
-            gathered = all_gather_object(self.files)
-            self.files = {path: reason for files in gathered for path, reason in files.items()}
+            gathered = all_gather_object((self.files, self.turned))
+            self.files = {path: reason for files, _ in gathered for path, reason in files.items()}
+            self.turned = {path for _, turned in gathered for path in turned}
+        if self.turned:
+            self._runner.logger.info(
+                f'{self._stage}: {len(self.turned)} pictures were turned as their EXIF orientation says'
+            )
         if self.files:
             self._runner.logger.warning(
                 f'{self._stage}: {len(self.files)} files could not be read and were passed over'

@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,16 @@ from tasks.data.dataset import VisionDataset
 from tasks.data.loader import Loader, build_loader
 from tasks.errors import UserError
 from tasks.model import VisionModel
+from tasks.outputs import is_ours, write_json
 from tasks.plain import plain
-from tasks.registry import build, check_options, find
+from tasks.registry import build, find
 from tasks.task import load_tasks
+from tasks.training.folder import make_folder
 from tasks.training.hooks.ema import EMAHook
 from tasks.training.hooks.stopping import EarlyStopping
 from tasks.training.runner import KestrelRunner
 
 _run_numbers = itertools.count()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, or raise UserError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'cannot make the folder {folder}: {error}') from error
 
 
 def stage_loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> Loader:
@@ -55,6 +48,17 @@ def build_metric(config: Config, model: VisionModel) -> Any:
     return build(METRICS, entry, where='evaluator')
 
 
+def metric_files(path: Path, metric: Any) -> list[Path]:
+    """Return the files that scores in `path` come with, itself first.
+
+    A list of detections cannot carry our note: beside scores of ours it counts as ours.
+    """
+    return [
+        path,
+        *(path.parent / name for name in metric.files if not (is_ours(path) and '.json' in name)),
+    ]
+
+
 def optional_hooks(config: Config) -> list[Any]:
     """Return the hooks that a training config asks for."""
     hooks: list[Any] = []
@@ -62,9 +66,6 @@ def optional_hooks(config: Config) -> list[Any]:
         entry = plain(config.get(key))
         if entry is None or entry is False:
             continue
-        if not isinstance(entry, dict):
-            raise UserError(f'{key} must be dict(...) or None, got {entry!r}')
-        check_options(factory, entry, where=key, name=factory.__name__)
         hooks.append(factory(**entry))
     for index, entry in enumerate(plain(config.get('custom_hooks', []))):
         hooks.append(build(HOOKS, entry, where=f'custom_hooks[{index}]'))
@@ -115,8 +116,8 @@ def write_report(runner: KestrelRunner, path: Path) -> list[Path]:
     if not is_main_process():
         return []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report_of(runner), indent=1), encoding='utf-8')
+        make_folder(path.parent)
+        write_json(report_of(runner), path)
         return [path, *runner.val_evaluator.metrics[0].draw(path.parent)]
     except OSError as error:
         raise UserError(f'cannot write to {path.parent}: {error}') from error

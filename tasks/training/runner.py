@@ -12,14 +12,17 @@ from torch import nn
 
 from tasks.answer import Network
 from tasks.checkpoints.file import read_checkpoint
+from tasks.data.classes import match_classes
 from tasks.data.loader import close_loader
 from tasks.errors import UserError
 from tasks.model import BatchAugment, VisionModel
+from tasks.outputs import MARK
 from tasks.plain import plain
 from tasks.training.device import pick_device
 from tasks.training.hooks.progress import ConsoleHandler, ProgressHook
 from tasks.training.hooks.saving import SaveHook, hooks_with_state, restore
 from tasks.training.loops import EvalLoop, TrainLoop
+from tasks.training.resume import changes, check_same_model, check_same_optimiser
 
 
 class KestrelRunner(Runner):
@@ -118,6 +121,10 @@ class KestrelRunner(Runner):
         device = pick_device()
         model = model.to(device)
         if not self.distributed:
+            if self._sync_bn:
+                self.logger.warning(
+                    'sync_bn=True does nothing here: there is one process, which sees the batch'
+                )
             return model
         if self._sync_bn:
             if device.type != 'cuda':
@@ -149,15 +156,15 @@ class KestrelRunner(Runner):
         """mmengine's, with what a schedule's constructor refuses as a user's error."""
         try:
             return super().build_param_scheduler(scheduler)
-        except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f'param_scheduler: {error}') from error
+        except Exception as error:  # whatever it trips over is in its options
+            raise UserError(f'param_scheduler: {error or type(error).__name__}') from error
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """mmengine's, with what an optimiser's constructor refuses as a user's error."""
         try:
             return super().build_optim_wrapper(optim_wrapper)
-        except (TypeError, ValueError, AssertionError) as error:
-            raise UserError(f'optim_wrapper: {error}') from error
+        except Exception as error:  # whatever it trips over is in its options
+            raise UserError(f'optim_wrapper: {error or type(error).__name__}') from error
 
     def load_or_resume(self) -> None:
         """Take up `last.pth`, or the checkpoint named by `--resume`."""
@@ -165,8 +172,16 @@ class KestrelRunner(Runner):
             return
         self._has_loaded = True
         content = read_checkpoint(str(self._load_from))
-        self._check_resumable(content)
-        restore(self, content)
+        try:
+            self._check_resumable(content)
+            restore(self, content)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f'{self._load_from}: its training state does not fit this run, or is broken '
+                f'({type(error).__name__}: {error}). Take an earlier checkpoint, or begin a new run with '
+                'load_from'
+            ) from error
+        self.dump_config()
         self.logger.info(f'resumed {self._load_from} at iteration {self.iter} of {self.max_iters}')
 
     def _check_resumable(self, content: dict[str, Any]) -> None:
@@ -179,6 +194,7 @@ class KestrelRunner(Runner):
         loop = self.training_loop
         assert loop is not None, 'only training resumes'
         here = len(loop.dataloader)
+        check_same_model(self.bare_model, content, source=str(source))
         if state['iters_per_epoch'] != here:
             raise UserError(
                 f'{source} comes from a run of {state["iters_per_epoch"]} iterations per epoch, this one '
@@ -192,20 +208,22 @@ class KestrelRunner(Runner):
             )
         for name in hooks_with_state(self).keys() - state['hooks'].keys():
             self.logger.warning(f'{source} knows nothing of {name}, which begins anew')
-        for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'early_stopping'):
-            if content['config'].get(key) != plain(self.cfg.get(key)):
-                self.logger.warning(
-                    f'{key} differs from {source}, whose learning rate and schedule go on as they were'
-                )
-        classes = list(loop.dataloader.dataset.classes)  # type: ignore[attr-defined]
-        if list(content['classes']) != classes:
-            raise UserError(f'{source} was trained on other classes: {list(content["classes"])[:10]}')
+        classes = loop.dataloader.dataset.classes  # type: ignore[attr-defined]
+        match_classes(content['classes'], classes, source=str(source), other='the data')
+        config = plain(self.cfg)
+        optimiser = self.optim_wrapper.optimizer  # type: ignore[union-attr]  # built before
+        check_same_optimiser(optimiser, config, content, source=str(source))
+        for change in changes(config, content):
+            self.logger.warning(f'resumed: {change}')
 
     def dump_config(self) -> None:
         """Write the config into the work dir (a run only; an evaluation leaves no file behind)."""
+        if self._resume and not self._has_loaded:
+            return  # it may yet turn out that this config cannot go on
         if self._train_loop is not None and self.rank == 0:
             name = Path(self.cfg.filename or 'config.py').name
-            (Path(self.work_dir) / name).write_text(self.cfg.pretty_text, encoding='utf-8')
+            text = f'# {MARK}: the config of this run\n{self.cfg.pretty_text}'
+            (Path(self.work_dir) / name).write_text(text, encoding='utf-8')
 
 
 def warnings_only() -> logging.Handler:

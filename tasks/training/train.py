@@ -6,23 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import barrier
 from mmengine.hooks import Hook
 
-from tasks.build import build_dataset, build_model, check_numbers, data_root
+from tasks.build import build_dataset, build_model, data_root
 from tasks.checkpoints.file import describe
 from tasks.checkpoints.foreign import adopt_file
 from tasks.checkpoints.transfer import transfer_weights
 from tasks.errors import UserError
 from tasks.model import BatchAugment, VisionModel
 from tasks.plain import plain
-from tasks.training.cpu import tune_cpu
+from tasks.schema import check_config
+from tasks.training.cpu import choose_threads, tune_cpu
 from tasks.training.device import pick_device, resolve_amp, start_process_group
+from tasks.training.folder import check_run_files, checkpoint_to_resume, claimed
 from tasks.training.hooks.progress import ProgressHook
-from tasks.training.hooks.saving import LAST, SaveHook
+from tasks.training.hooks.saving import SaveHook
+from tasks.training.hooks.threads import ThreadsHook
 from tasks.training.optim import check_optim_wrapper, check_schedulers
 from tasks.training.parts import (
     build_metric,
-    make_folder,
     optional_hooks,
     report_of,
     runner_options,
@@ -41,6 +44,7 @@ def train(
     work_dir: str | None = None,
     resume: str | bool = False,
     launcher: str = 'none',
+    threads: int | str | None = None,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
     """Train, validate and save as a config says.
@@ -51,18 +55,40 @@ def train(
         work_dir: where everything goes; by default work_dirs/<config name>.
         resume: True goes on from the work dir's last.pth (or begins, when there is none); a path from that.
         launcher: 'none', or what started the processes: 'pytorch', 'slurm', 'mpi'.
+        threads: how many to compute with, or 'auto' for as many as there are free cores; None for as many as
+            the run began with, or torch's own number.
         hooks: further hooks of mmengine, beside the config's `custom_hooks`.
 
     Returns:
         The last validation's report, as written to metrics.json.
+
+    Raises:
+        UserError: something is missing, unreadable or does not fit; another run is in the work dir, or a file
+            there that is nobody's of ours would be replaced.
     """
-    check_numbers(config)
+    check_config(config, training=True)
     start_process_group(launcher)
     tune_cpu()
-    seed = config.get('seed', 0)
-    seed_everything(seed)
+    if threads is not None:
+        choose_threads(threads)
+    seed_everything(config.get('seed', 0))
     folder = Path(work_dir or config.get('work_dir') or f'work_dirs/{Path(config.filename).stem}')
-    checkpoint = _checkpoint_to_resume(folder, resume)
+    with claimed(folder):
+        checkpoint = checkpoint_to_resume(folder, resume)
+        hooks = [ThreadsHook(told=threads is not None), *hooks]
+        return _train(config, folder, checkpoint, root=root, launcher=launcher, hooks=hooks)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    checkpoint: Path | None,
+    *,
+    root: str | None,
+    launcher: str,
+    hooks: Sequence[Hook],
+) -> dict[str, Any]:
+    seed = config.get('seed', 0)
     place = data_root(config, root)
     training = build_dataset(config, 'train_dataloader', root=place, classes=None, seed=seed)
     validation = build_dataset(config, 'val_dataloader', root=place, classes=training.classes, seed=seed)
@@ -71,11 +97,15 @@ def train(
         # A run that goes on needs its own checkpoint, not the one it once started from.
         config = adopt_file(config, checkpoint or start)
     model = build_model(config, classes=training.classes, training=training)
+    for dataset in (training, validation):
+        dataset.fill_with(model.normalise.mean_pixel)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())
     optim_wrapper = check_optim_wrapper(plain(config.optim_wrapper))
     optim_wrapper.setdefault('type', 'AutocastOptimWrapper' if amp else 'OptimWrapper')
-    make_folder(folder)
+    metric = build_metric(config, model)
+    if checkpoint is None:
+        check_run_files(folder, config.filename, metric.files)
     save = SaveHook(describe(model, config), int(config.get('save_every_iters', 0)))
     runner = KestrelRunner(
         model=model,
@@ -86,7 +116,7 @@ def train(
         param_scheduler=check_schedulers(plain(config.get('param_scheduler', []))) or None,
         val_dataloader=stage_loader(config, 'val_dataloader', validation, seed),
         val_cfg={},
-        val_evaluator=[build_metric(config, model)],
+        val_evaluator=[metric],
         custom_hooks=[ProgressHook(), save, *optional_hooks(config), *hooks],
         resume=checkpoint is not None,
         load_from=None if checkpoint is None else str(checkpoint),
@@ -121,6 +151,7 @@ def train(
             log(f'wrote {", ".join(map(str, written))}')
         else:
             log('nothing was evaluated; the scores of the finished run stay as they are')
+        barrier()  # a process that leaves early would take the others' connections with it
         return report_of(runner)
     finally:
         runner.close()
@@ -132,19 +163,7 @@ def _batch_augment(config: Config, model: VisionModel) -> BatchAugment | None:
         return None
     if model.task.batch_augment is None:
         raise UserError(f'batch_augment: {model.task.name} has none')
-    return model.task.batch_augment(entries, num_classes=len(model.classes))
-
-
-def _checkpoint_to_resume(folder: Path, resume: str | bool) -> Path | None:
-    last = folder / LAST
-    if isinstance(resume, str):
-        if last.exists() and last.resolve() != Path(resume).resolve():
-            raise UserError(f'{folder} already holds another run than {resume}: give another --work-dir')
-        return Path(resume)
-    if resume:
-        return last if last.exists() else None
-    if last.exists():
-        raise UserError(
-            f'{folder} already holds a run. Go on with --resume, or give another --work-dir, or delete it.'
-        )
-    return None
+    try:
+        return model.task.batch_augment(entries, num_classes=len(model.classes))
+    except (TypeError, ValueError) as error:
+        raise UserError(f'train_dataloader.batch_augment: {error}') from error

@@ -7,6 +7,7 @@ import torch
 
 import backbones
 from backbones import BACKBONES, Backbone
+from layers.options import check_options
 
 assert backbones
 
@@ -49,3 +50,15 @@ def test_every_parameter_receives_a_gradient(backbone: Backbone) -> None:
     maps = backbone.train()(torch.rand(2, 3, 64, 64))
     sum(tensor.square().mean() for tensor in maps).backward()
     assert [name for name, value in backbone.named_parameters() if value.grad is None] == []
+
+
+@pytest.mark.parametrize('name', sorted(BACKBONES.module_dict))
+def test_it_states_what_a_checkpoint_may_set_and_checks_it(name: str) -> None:
+    """Only `pretrained`, which names a file or starts a download, is a config's alone."""
+    backbone_class = BACKBONES.module_dict[name]
+    parameters = inspect.signature(backbone_class).parameters
+    assert set(backbone_class.option_values or ()) == set(parameters) - {'pretrained'}
+    check_options(backbone_class.option_values, {key: each.default for key, each in parameters.items()})
+    for option in backbone_class.option_values:
+        with pytest.raises(ValueError, match=f'{option} must'):
+            backbone_class(**{option: object()})

@@ -13,6 +13,7 @@ import backbones
 import heads
 from backbones import BACKBONES
 from heads import HEADS, Head, LinearHead
+from layers.options import check_options
 
 assert backbones
 assert heads
@@ -169,3 +170,13 @@ def test_options_are_keyword_only_and_none_is_swallowed(head_class: type[Head]) 
     parameters = list(inspect.signature(head_class).parameters.values())
     assert [each.name for each in parameters[:2]] == ['channels', 'strides']
     assert all(each.kind is each.KEYWORD_ONLY for each in parameters[2:])
+
+
+def test_it_states_what_a_checkpoint_may_set_and_checks_it(head_class: type[Head]) -> None:
+    parameters = inspect.signature(head_class).parameters
+    assert set(head_class.option_values or ()) == set(parameters) - {'channels', 'strides', 'num_classes'}
+    check_options(head_class.option_values, {key: each.default for key, each in parameters.items()})
+    maps = ((8,) * head_class.min_maps, (4,) * head_class.min_maps)
+    for option in head_class.option_values or ():
+        with pytest.raises(ValueError, match=f'{option} must'):
+            head_class(*maps, num_classes=3, **{option: object()})

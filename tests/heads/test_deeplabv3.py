@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from backbones import MobileNetV2
-from backbones.weights.load import copy_matching, read_state_dict
+from backbones.weights.files import read_state_dict
+from backbones.weights.load import copy_matching
 from backbones.weights.split import split_weights
 from heads import DeepLabV3Head
 from heads.deeplabv3 import possible_winners

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones import MobileNetV2
-from backbones.weights.load import read_state_dict
+from backbones.weights.files import read_state_dict
 from backbones.weights.split import split_weights
 from heads import SSDLiteHead
 from heads.boxes import encode

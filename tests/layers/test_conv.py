@@ -56,8 +56,3 @@ def test_a_batch_of_one_value_a_channel_is_normalised_with_the_running_statistic
     made = layer.train()(image)
     assert all(torch.equal(*pair) for pair in zip(before, layer.state_dict().values(), strict=True))
     assert torch.equal(made, layer.eval()(image))
-
-
-def test_an_unknown_padding_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"padding must be one of \('symmetric', 'same'\), got 'valid'"):
-        ConvNormActivation(3, 4, padding='valid')

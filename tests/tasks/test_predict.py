@@ -1,6 +1,7 @@
 """Predicting: any picture in; results, annotated pictures and a sheet out."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from tasks.data.folders import find_images
+from tasks.data.images import Photograph, read_photograph
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.predict import output_names, predict_files
@@ -87,10 +89,12 @@ def test_results_stay_inside_the_folder_when_inputs_are_given_by_dots(
 def test_files_are_predicted_into_a_folder(model: VisionModel, folders: Path, tmp_path: Path) -> None:
     (folders / 'test/red/broken.jpg').write_text('no picture')
     out = tmp_path / 'out'
-    report = predict_files(model, [folders / 'test'], out)
-    assert len(report['predictions']) == 12
-    assert list(report['skipped']) == [str(folders / 'test/red/broken.jpg')]
-    assert json.loads((out / 'predictions.json').read_text()) == json.loads(json.dumps(report))
+    done = predict_files(model, [folders / 'test'], out)
+    report = json.loads((out / 'predictions.json').read_text())
+    assert done.pictures == len(report['predictions']) == 12
+    assert list(done.skipped) == list(report['skipped']) == [str(folders / 'test/red/broken.jpg')]
+    assert report['complete']
+    assert not (out / 'predictions.jsonl').exists()
     first = report['predictions'][0]
     assert first['class_name'] in ('blue', 'green', 'red')
     assert sum(score for _, score in first['top5']) == pytest.approx(1.0, abs=1e-4)
@@ -130,3 +134,60 @@ def test_a_model_can_be_pickled(model: VisionModel) -> None:
     import pickle
 
     assert pickle.loads(pickle.dumps(model)).classes == model.classes
+
+
+def test_results_of_an_earlier_run_are_replaced_and_a_users_files_are_not(
+    model: VisionModel, folders: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    for _ in range(2):
+        predict_files(model, [folders / 'test/red'], out)
+    drawn = Image.new('RGB', (3, 3), (1, 2, 3))
+    drawn.save(out / '2.png')  # of the same name as a result
+    with pytest.raises(UserError, match=r'1 files that Kestrel did not make .*2\.png.*--overwrite'):
+        predict_files(model, [folders / 'test/red'], out)
+    with Image.open(out / '2.png') as kept:
+        assert kept.size == (3, 3)
+    predict_files(model, [folders / 'test/red'], out, overwrite=True)
+    with Image.open(out / '2.png') as replaced:
+        assert replaced.size != (3, 3)
+
+
+def test_what_was_predicted_before_an_interruption_is_kept(
+    model: VisionModel, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tasks.predict
+
+    calls = []
+
+    def read(path: str) -> Photograph:
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return read_photograph(path)
+
+    monkeypatch.setattr(tasks.predict, 'read_photograph', read)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [folders / 'test'], tmp_path / 'out')
+    report = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert len(report['predictions']) == 2
+    assert not report['complete']
+
+
+def test_one_picture_never_stops_a_batch(model: VisionModel, folders: Path, tmp_path: Path) -> None:
+    """A pipe, a picture too large, names as long as they may be and names that are no UTF-8."""
+    folder = tmp_path / 'mixed'
+    folder.mkdir()
+    good = (folders / 'test/red/1.png').read_bytes()
+    (folder / ('n' * 251 + '.png')).write_bytes(good)
+    (folder / os.fsdecode(b'caf\xe9.png')).write_bytes(good)
+    Image.new('1', (25_000, 25_000)).save(folder / 'large.png')
+    os.mkfifo(folder / 'pipe.png')
+    done = predict_files(model, [folder], tmp_path / 'out')
+    assert done.pictures == 2
+    assert {Path(path).name for path in done.skipped} == {'large.png', 'pipe.png'}
+    report = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert all(Path(entry['picture']).is_file() for entry in report['predictions'])
+    assert all(
+        (each['width'], each['height'], each['turned']) == (40, 40, False) for each in report['predictions']
+    )

@@ -22,7 +22,7 @@ def test_a_part_is_built_from_its_entry() -> None:
         ({'type': 'MobileNetV2', 'widht': 1}, 'unknown option widht. Did you mean width'),
         (
             {'type': 'MobileNetV2', 'width': -1},
-            r'model.backbone \(MobileNetV2\): width must be above 0, got -1',
+            r'model.backbone \(MobileNetV2\): width must be a number above 0 and at most 8, got -1',
         ),
         ({'width': 1}, 'must be dict'),
         (None, 'must be dict'),

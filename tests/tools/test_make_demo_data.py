@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -274,3 +275,14 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     imported = {line.rsplit('|', 1)[-1].strip() for line in result.stderr.splitlines()}
     assert not imported & {'numpy', 'cv2', 'PIL', 'pycocotools', 'rich'}
+
+
+def test_drawing_does_not_wait_for_torch(fresh_process: Callable[[str], str]) -> None:
+    """Every one of the processes that draw imports the writers."""
+    fresh_process("""
+        import tasks.data.formats.coco, tasks.data.formats.voc
+        from tasks.data.formats.masks import IGNORE
+        assert not {'torch', 'mmengine'} & set(sys.modules)
+        from heads.base import IGNORE as label
+        assert IGNORE == label
+    """)

@@ -1,6 +1,9 @@
-"""Reading COCO's annotation files: https://cocodataset.org/#format-data, object detection."""
+"""COCO's annotation files, read and written: https://cocodataset.org/#format-data, object detection."""
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,30 @@ import numpy as np
 
 from tasks.data.annotations import Annotations, ImageRecord, Problems, build_annotations
 from tasks.data.formats.coco_file import read_coco_file
-from tasks.errors import UserError
-from tasks.registry import closest
+from tasks.data.formats.coco_values import box, check_outline, check_size, encodable, name, number, whole
+from tasks.errors import UserError, closest, listing
+
+NO_BOX = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class CocoObjects:
+    """What annotation files say, checked, but as it was written: neither clipped nor grouped by image.
+
+    Attributes:
+        images: every image, also those without objects.
+        category_ids: identifiers of the categories kept, by index.
+        class_names: their names.
+        columns: `owners`, `boxes`, `labels`, `crowd`, `areas` and `object_ids`, as `build_annotations` takes
+            them, (K,).
+        outlines: of each object COCO's polygons or run lengths, where asked for.
+    """
+
+    images: list[ImageRecord]
+    category_ids: list[int]
+    class_names: list[str]
+    columns: dict[str, np.ndarray]
+    outlines: list[Any]
 
 
 def read_coco(
@@ -19,14 +44,35 @@ def read_coco(
     categories: Sequence[str] | None,
     problems: Problems,
 ) -> Annotations:
-    """Read one or more annotation files of the same categories.
+    """Read one or more annotation files of the same categories; see `read_objects`."""
+    found = read_objects(files, image_folders, categories=categories, problems=problems)
+    return build_annotations(
+        found.images,
+        **found.columns,
+        class_names=found.class_names,
+        category_ids=found.category_ids,
+        problems=problems,
+    )
+
+
+def read_objects(
+    files: Sequence[Path],
+    image_folders: Sequence[Path],
+    *,
+    categories: Sequence[str] | None,
+    problems: Problems,
+    outlines: bool = False,
+) -> CocoObjects:
+    """Read one or more annotation files of the same categories, and check every entry.
 
     Args:
         files: JSON files.
         image_folders: where the images of each file are.
         categories: names of the categories to keep, in the order of their indices; None keeps all, in the
-            order of their identifiers.
+            order of their identifiers. Objects of others are no problem.
         problems: where to note what was dropped.
+        outlines: return the outlines too. Objects without one are dropped, and boxes are read only where
+            they must stand in for an area.
 
     Raises:
         UserError: a file is missing, no JSON, or lacks a part; categories differ between files, two have one
@@ -35,14 +81,19 @@ def read_coco(
     images: list[ImageRecord] = []
     place: dict[int, int] = {}  # image identifier -> position
     source: dict[int, Path] = {}
-    known: dict[int, str] | None = None
+    known: dict[int, str] = {}
+    chosen: tuple[list[int], list[str]] = ([], [])
+    label_of: dict[int, int] = {}  # category identifier -> index, -1 for those that were not asked for
+    shapes: list[Any] = []
     parts: list[dict[str, np.ndarray]] = []
     for file, folder in zip(files, image_folders, strict=True):
-        content = read_coco_file(file)
+        content = read_coco_file(file, outlines=outlines)
         found = _categories(content, file)
-        if known is not None and found != known:
+        if not known:
+            known, chosen = found, _choose(found, categories, file=file)
+            label_of = dict.fromkeys(known, -1) | {each: index for index, each in enumerate(chosen[0])}
+        elif found != known:
             raise UserError(f'{file} has other categories than {files[0]}: {found} and {known}')
-        known = found
         for record in _images(content, file, folder):
             if record.identifier in place:
                 other = source[record.identifier]
@@ -51,26 +102,13 @@ def read_coco(
             place[record.identifier] = len(images)
             source[record.identifier] = file
             images.append(record)
-        parts.append(_objects(content, file, place=place, categories=known, problems=problems))
-    assert known is not None
+        wanted = shapes if outlines else None
+        part = _objects(content, file, images, place, label_of, problems=problems, outlines=wanted)
+        parts.append(part)
     if not images:
         raise UserError(f'{", ".join(map(str, files))}: no images')
-
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    identifiers, names = _choose(known, categories, file=files[0])
-    index_of = {identifier: index for index, identifier in enumerate(identifiers)}
-    category_ids, inverse = np.unique(joined.pop('category_ids'), return_inverse=True)
-    labels = np.array([index_of.get(int(each), -1) for each in category_ids], dtype=np.int32)
-    labels = labels[inverse] if len(inverse) else np.zeros(0, np.int32)
-    wanted = labels >= 0  # categories that were not asked for are no problem
-    return build_annotations(
-        images,
-        **{key: value[wanted] for key, value in joined.items()},
-        labels=labels[wanted],
-        class_names=names,
-        category_ids=identifiers,
-        problems=problems,
-    )
+    columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return CocoObjects(images, *chosen, columns, shapes)
 
 
 def _categories(content: dict[str, Any], file: Path) -> dict[int, str]:
@@ -79,7 +117,7 @@ def _categories(content: dict[str, Any], file: Path) -> dict[int, str]:
     if not entries:
         raise UserError(f"{file}: 'categories' is empty: the names of the classes must come from the data")
     try:
-        found = {int(entry['id']): str(entry['name']) for entry in entries}
+        found = {whole(entry['id'], 'id'): name(entry['name']) for entry in entries}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: each category needs 'id' and 'name' ({error!r})") from error
     names = list(found.values())
@@ -93,62 +131,89 @@ def _images(content: dict[str, Any], file: Path, folder: Path) -> list[ImageReco
     try:
         records = []
         for entry in content['images']:
-            size = (int(entry['height']), int(entry['width']))
-            if min(size) < 1:
-                raise ValueError('height and width must be at least 1')
-            if not -(2**63) <= int(entry['id']) < 2**63:
+            size = check_size(whole(entry['height'], 'height'), whole(entry['width'], 'width'))
+            identifier = whole(entry['id'], 'id')
+            if not -(2**63) <= identifier < 2**63:
                 raise ValueError('id does not fit 64 bits')
-            records.append(ImageRecord(int(entry['id']), str(folder / entry['file_name']), size))
+            records.append(ImageRecord(identifier, str(folder / encodable(entry['file_name'])), size))
         return records
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{file}: each image needs 'id', 'file_name', 'height' and 'width' ({error!r}), got {entry}"
+            f"{file}: each image needs 'id', 'file_name', 'height' and 'width' ({error!r}), got "
+            f'{str(entry)[:200]}'
         ) from error
 
 
 def _objects(
     content: dict[str, Any],
     file: Path,
-    *,
+    images: Sequence[ImageRecord],
     place: dict[int, int],
-    categories: dict[int, str],
+    label_of: dict[int, int],
+    *,
     problems: Problems,
+    outlines: list[Any] | None,
 ) -> dict[str, np.ndarray]:
-    """Return the objects of one file as arrays; those of unknown images or categories are noted."""
-    entries = content['annotations']
+    """Return the objects of one file as arrays; note those of unknown images, categories or outlines.
+
+    Args:
+        outlines: where to append the outlines; None where they are not wanted.
+    """
     entry: Any = None
     rows: list[tuple[int, int, int, int, float]] = []
     boxes: list[tuple[float, float, float, float]] = []
     strangers: list[str] = []
     unknown: list[str] = []
+    bare: list[str] = []
+    spoilt: list[str] = []
+    broken: list[str] = []
     try:
-        for entry in entries:
+        for entry in content['annotations']:
             # Some tools write numbers as strings.
-            identifier, category = int(entry['id']), int(entry['category_id'])
-            owner = place.get(int(entry['image_id']))
+            identifier, category = whole(entry['id'], 'id'), whole(entry['category_id'], 'category_id')
+            owner = place.get(whole(entry['image_id'], 'image_id'))
             if owner is None:
                 strangers.append(f'{file} object {identifier} of image {entry["image_id"]}')
                 continue
-            if category not in categories:
+            label = label_of.get(category)
+            if label is None:
                 unknown.append(f'{file} object {identifier} of category {category}')
                 continue
-            x, y, width, height = map(float, entry['bbox'])
-            boxes.append((x, y, width, height))
+            if label < 0:
+                continue
             area = entry.get('area')
+            if outlines is not None:
+                if not entry['segmentation']:
+                    bare.append(f'{file} object {identifier}')
+                    continue
+                outline, reasons = check_outline(entry['segmentation'], images[owner].size)
+                if reasons:
+                    where = spoilt if outline else broken
+                    where.append(f'{file} object {identifier} of {images[owner].path}: {reasons[0]}')
+                    if not outline:
+                        continue
+                outlines.append(outline)
+            x, y, width, height = box(entry['bbox']) if outlines is None or area is None else NO_BOX
+            boxes.append((x, y, width, height))
             crowd = int(entry.get('iscrowd') or 0)
-            rows.append((owner, category, crowd, identifier, width * height if area is None else float(area)))
+            area = width * height if area is None else number(area, 'area')
+            rows.append((owner, label, crowd, identifier, area))
         table = np.array(rows, dtype=np.float64).reshape(-1, 5)  # exact for identifiers below 2**53
         xywh = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
+        also = '' if outlines is None else " and 'segmentation'"
         raise UserError(
             f"{file}: each annotation needs 'id', 'image_id', 'category_id' and "
-            f"'bbox' = [x, y, width, height] ({error!r}), got {entry}"
+            f"'bbox' = [x, y, width, height]{also} ({error!r}), got {str(entry)[:200]}"
         ) from error
     problems.add('objects dropped, of images that are not in the file', len(strangers), strangers)
     problems.add('objects dropped, of categories that are not in the file', len(unknown), unknown)
+    problems.add('objects dropped, without an outline', len(bare), bare)
+    problems.add('objects dropped, whose outline cannot be drawn', len(broken), broken)
+    problems.add('objects drawn without a part of their outline', len(spoilt), spoilt)
     return {
         'owners': table[:, 0].astype(np.int64),
-        'category_ids': table[:, 1].astype(np.int64),
+        'labels': table[:, 1].astype(np.int32),
         'crowd': table[:, 2] != 0,
         'object_ids': table[:, 3].astype(np.int64),
         'areas': table[:, 4],
@@ -163,9 +228,81 @@ def _choose(
     if categories is None:
         return list(known), list(known.values())
     identifier_of = {name: identifier for identifier, name in known.items()}
-    for name in categories:
-        if list(categories).count(name) > 1:
-            raise UserError(f'categories names {name!r} more than once')
-        if name not in identifier_of:
-            raise UserError(f'{file} has no category {name!r}. {closest(name, identifier_of)}')
+    if missing := [name for name in categories if name not in identifier_of]:
+        hint = closest(missing[0], identifier_of)
+        raise UserError(f'{file} has no category {listing(map(repr, missing))}. {hint}')
+    if twice := [name for name, count in Counter(categories).items() if count > 1]:
+        raise UserError(f'categories names {twice[0]!r} more than once')
     return [identifier_of[name] for name in categories], list(categories)
+
+
+def as_coco(annotations: Annotations, images: Iterable[int] | None = None) -> dict[str, Any]:
+    """Return the content of an annotation file: the objects of some images, or of all, as they were written.
+
+    Args:
+        annotations: of the data set.
+        images: numbers of the images.
+    """
+    chosen = range(len(annotations)) if images is None else list(images)
+    sizes = annotations.sizes.tolist()
+    entries, objects = [], []
+    for index in chosen:
+        image_id = int(annotations.image_ids[index])
+        height, width = sizes[index]
+        path = annotations.paths[index]
+        entries.append({'id': image_id, 'file_name': path, 'height': height, 'width': width})
+        where = annotations.objects(index)
+        for k in range(where.start, where.stop):
+            left, top, right, bottom = annotations.original_boxes[k].tolist()
+            objects.append(
+                {
+                    'id': int(annotations.object_ids[k]),
+                    'image_id': image_id,
+                    'category_id': annotations.category_ids[annotations.labels[k]],
+                    'bbox': [left, top, right - left, bottom - top],
+                    'area': float(annotations.areas[k]),
+                    'iscrowd': int(annotations.crowd[k]),
+                }
+            )
+    categories = [
+        {'id': identifier, 'name': name}
+        for identifier, name in zip(annotations.category_ids, annotations.class_names, strict=True)
+    ]
+    return {'images': entries, 'annotations': objects, 'categories': categories}
+
+
+def write_coco(
+    file: Path,
+    annotations: Annotations,
+    image_folder: Path,
+    *,
+    outlines: Iterable[Any] | None = None,
+    description: str = '',
+    licence: str = '',
+    supercategory: str = '',
+) -> None:
+    """Write an annotation file, which `read_coco` reads as what was given.
+
+    Args:
+        file: JSON file to write.
+        annotations: the objects.
+        image_folder: where the images are.
+        outlines: of each object COCO's polygons or run lengths, in the order of the objects.
+        description: of the data set.
+        licence: of the images.
+        supercategory: of all categories.
+    """
+    content = as_coco(annotations)
+    if outlines is not None:
+        for each, outline in zip(content['annotations'], outlines, strict=True):
+            each['segmentation'] = outline
+    for each in content['images']:
+        each['file_name'] = Path(each['file_name']).relative_to(image_folder).as_posix()
+        each['license'] = 1
+    for each in content['categories']:
+        each['supercategory'] = supercategory
+    header = {
+        'info': {'description': description},
+        'licenses': [{'id': 1, 'name': licence, 'url': ''}],
+    }
+    file.write_text(json.dumps({**header, **content}, separators=(',', ':')), encoding='utf-8')

@@ -1,11 +1,11 @@
 """Opening COCO's annotation files: https://cocodataset.org/#format-data"""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import UserError
-from tasks.registry import closest
+from tasks.errors import UserError, closest
 
 
 def read_coco_file(file: Path, *, outlines: bool = False) -> dict[str, Any]:
@@ -16,17 +16,23 @@ def read_coco_file(file: Path, *, outlines: bool = False) -> dict[str, Any]:
         outlines: keep the objects' `segmentation`, which detection does not need.
 
     Raises:
-        UserError: the file is missing, no JSON, or lacks one of its three lists.
+        UserError: the file is missing, no JSON, or lacks one of its three lists, or an
+            entry has a key twice.
     """
 
-    def without_outline(entry: dict[str, Any]) -> dict[str, Any]:
-        # Dropped while parsing: all outlines of COCO together take gigabytes as Python lists.
-        entry.pop('segmentation', None)
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise UserError(f'{file}: the key {twice!r} occurs twice in one entry, {str(entry)[:200]}')
+        if not outlines:
+            # Dropped while parsing: all outlines of COCO together take gigabytes as Python lists.
+            entry.pop('segmentation', None)
         return entry
 
     try:
-        with file.open(encoding='utf-8') as opened:
-            content = json.load(opened, object_hook=None if outlines else without_outline)
+        with file.open(encoding='utf-8-sig') as opened:
+            content = json.load(opened, object_pairs_hook=checked)
     except FileNotFoundError:
         beside = sorted(each.name for each in file.parent.glob('*.json')) if file.parent.is_dir() else []
         hint = closest(file.name, beside) if beside else f'{file.parent} holds no .json file.'

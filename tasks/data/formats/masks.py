@@ -8,15 +8,16 @@ A mask is a picture whose pixel values are class indices; 255 marks pixels that 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from heads.base import IGNORE
-from tasks.data.images import ImageError
+from tasks.data.images import ORIENTATION, ImageError
 from tasks.errors import UserError
 
+IGNORE = 255  # `heads.base.IGNORE`, without waiting for torch: the demo data are drawn by many processes
 SHOWN = 8  # problems listed in one message
 MANY = 2000  # masks that take seconds to read: show progress
 SIXTEEN_BIT = ('I', 'I;16', 'I;16B', 'I;16L')
@@ -48,6 +49,18 @@ def read_mask(path: Path | str) -> np.ndarray:
     if values.dtype != np.uint8 and values.max(initial=0) > IGNORE:
         raise ImageError(path, f'a 16-bit mask with values up to {values.max()}; class indices end at 254')
     return values.astype(np.uint8)
+
+
+def write_mask(path: Path | str, mask: np.ndarray, **options: Any) -> None:
+    """Write class indices, uint8 (H, W), as VOC does: a PNG of positions in VOC's palette.
+
+    `options` are those of Pillow for a PNG.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(mask)
+    picture.putpalette(voc_palette().tobytes())
+    picture.save(path, **options)
 
 
 def _colours(picture: object) -> str:
@@ -93,13 +106,16 @@ class MaskCounts:
         return [float(f'{weight:.4g}') for weight in weights]
 
 
-def check_masks(images: Sequence[str], masks: Sequence[str], classes: Sequence[str]) -> MaskCounts:
+def check_masks(
+    images: Sequence[str], masks: Sequence[str], classes: Sequence[str], *, exif: str = 'auto'
+) -> MaskCounts:
     """Read every mask, and fail unless a run over all of them is safe.
 
     Args:
         images: the image files.
         masks: the mask of each.
         classes: class names.
+        exif: how the images are seen; see `tasks.data.images.read_photograph`.
 
     Returns:
         What was found.
@@ -115,7 +131,7 @@ def check_masks(images: Sequence[str], masks: Sequence[str], classes: Sequence[s
     problems: list[str] = []
     empty: list[str] = []
     with ThreadPoolExecutor() as pool:
-        found = pool.map(_examine, images, masks)
+        found = pool.map(partial(_examine, exif=exif), images, masks)
         if len(masks) >= MANY:
             found = track(found, 'checking masks', len(masks), transient=True)
         for path, counts in zip(masks, found, strict=True):
@@ -151,7 +167,7 @@ def check_masks(images: Sequence[str], masks: Sequence[str], classes: Sequence[s
     return MaskCounts(totals[known], around[known], occurs[known], tuple(empty))
 
 
-def _examine(image: str, mask: str) -> np.ndarray | str:
+def _examine(image: str, mask: str, *, exif: str) -> np.ndarray | str:
     """Return how often each value occurs, int64 (256,), or what is wrong."""
     from PIL import Image
 
@@ -161,12 +177,15 @@ def _examine(image: str, mask: str) -> np.ndarray | str:
         return f'{error} (for {image})' if error.reason == 'no such file' else str(error)
     try:
         with Image.open(image) as picture:
-            width, height = picture.size
+            stored = (picture.height, picture.width)
+            swaps = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        height, width = values.shape  # the loader names unreadable images, and knows formats Pillow does not
-    if values.shape != (height, width):
+        stored, swaps = values.shape, False  # the loader names unreadable images, and knows more formats
+    shown = stored[::-1] if swaps else stored
+    if values.shape not in {'auto': (shown, stored), 'apply': (shown,), 'ignore': (stored,)}[exif]:
         return (
-            f'{mask}: {values.shape[1]} x {values.shape[0]} pixels, its image {image} has {width} x {height}'
+            f'{mask}: {values.shape[1]} x {values.shape[0]} pixels, its image {image} has '
+            f'{shown[1]} x {shown[0]}'
         )
     return np.bincount(values.ravel(), minlength=IGNORE + 1)
 

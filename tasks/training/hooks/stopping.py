@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 
-from tasks.errors import UserError
-from tasks.registry import closest
+from tasks.errors import UserError, closest
 
 
 class EarlyStopping(Hook):
@@ -39,9 +39,8 @@ class EarlyStopping(Hook):
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         metric = runner.val_loop.evaluator.metrics[0]
         name = self.monitor or metric.primary
-        scores = getattr(metric, 'scores', (metrics or ()))
-        if name not in scores:
-            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, scores)}')
+        if name not in metric.scores:
+            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, metric.scores)}')
         if not metrics or name not in metrics:  # nothing to score, for example images without a single object
             runner.logger.warning(f'this validation has no {name}: it does not count for early stopping')
             return
@@ -64,8 +63,14 @@ class EarlyStopping(Hook):
         self.wait_count, self.best_score = state['wait_count'], state['best_score']
 
 
+# One request can arrive twice: `timeout` signals its command and then the command's group.
+SAME_REQUEST_SECONDS = 1.0
+
+
 class StopRequest:
-    """Remembers that Ctrl-C or SIGTERM came, so that the loop can save first. A second one is immediate.
+    """Remembers that Ctrl-C or SIGTERM came, so that the loop can save first.
+
+    The same signal once more, after at least a second, is immediate.
 
     Attributes:
         signal_number: the signal, or None.
@@ -81,12 +86,15 @@ class StopRequest:
             yield
             return
         wanted = (signal.SIGINT, signal.SIGTERM)
-        earlier = {number: signal.getsignal(number) for number in wanted}
+        earlier = {int(number): signal.getsignal(number) for number in wanted}
+        first: dict[int, float] = {}
 
         def remember(number: int, frame: Any) -> None:
-            self.signal_number = number
-            for each in wanted:
-                signal.signal(each, earlier[each])
+            self.signal_number = self.signal_number or number
+            now = time.monotonic()
+            if now - first.setdefault(number, now) > SAME_REQUEST_SECONDS:
+                signal.signal(number, earlier[number])
+                signal.raise_signal(number)
 
         for number in wanted:
             signal.signal(number, remember)

@@ -13,8 +13,9 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from backbones import MobileNetV2
-from backbones.weights.files import write_npz
-from backbones.weights.load import NAMED, load_pretrained, read_state_dict
+from backbones.weights.files import read_state_dict, write_npz
+from backbones.weights.load import load_pretrained
+from backbones.weights.published import NAMED
 from backbones.weights.split import join_weights, split_weights
 
 

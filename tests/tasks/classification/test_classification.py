@@ -1,5 +1,6 @@
 """Classification's own parts: evaluation crop, mixup and cutmix, metric, result."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from tasks.classification import TASK
+from tasks.classification.dataset import ImageFolder
 from tasks.classification.metric import ClassificationMetric, summarise
 from tasks.classification.result import ClassificationResult
 from tasks.classification.transforms import BatchAugment
@@ -89,13 +91,6 @@ def test_scores_equal_an_independent_count() -> None:
     assert numbers['mean_class'] == pytest.approx(np.mean(per_class))
 
 
-def test_a_metric_starts_afresh_after_evaluating() -> None:
-    metric = measured(np.eye(7), np.arange(7))
-    assert metric.evaluate(7)['top1'] == 1.0
-    metric.process({'targets': torch.tensor([0])}, [result([0, 1, 0, 0, 0, 0, 0])])  # type: ignore
-    assert metric.evaluate(1)['top1'] == 0.0
-
-
 def test_a_class_that_is_never_predicted_is_said() -> None:
     confusion = np.array([[90, 0], [10, 0]])
     report = summarise(confusion, 100, ['cat', 'dog'])
@@ -137,3 +132,9 @@ def test_a_result_knows_its_best_classes_and_draws_itself() -> None:
 def test_task_names_its_parts() -> None:
     assert TASK.name == 'classification'
     assert TASK.result is ClassificationResult
+
+
+def test_a_class_folder_whose_name_is_no_utf_8_is_named(folders: Path) -> None:
+    (folders / 'train/blue').rename(os.fsdecode(os.fsencode(folders / 'train') + b'/caf\xe9'))
+    with pytest.raises(UserError, match=r"train: the name of a class folder is no UTF-8: b'caf.xe9'"):
+        ImageFolder(str(folders), 'train')

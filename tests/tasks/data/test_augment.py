@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from tasks.data.augment import Augment
+from backbones.weights.layouts import NORMALISATIONS
+from tasks.data.augment import Augment, fill_left_open
 from tasks.errors import UserError
+from tasks.normalise import Normalise
 
 PIPELINE = [
     {'type': 'RandomResizedCrop', 'size': (16, 16)},
@@ -57,3 +59,26 @@ def test_interpolation_has_a_name() -> None:
 def test_a_wrong_entry_is_explained(entry: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Augment([entry])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize('normalise', ['imagenet', 'tensorflow'])
+def test_what_transforms_add_is_zero_after_the_models_normalisation(normalise: str) -> None:
+    """ImageNet's mean is grey to one network and a colour to another; a fill in the config stands."""
+    pixel = {'imagenet': (124, 116, 104), 'tensorflow': (128, 128, 128)}[normalise]
+    entries = [
+        {'type': 'HorizontalFlip', 'p': 0},
+        {
+            'type': 'OneOf',
+            'transforms': [{'type': 'RandomScaleCrop', 'scale': (0.5, 0.5), 'size': 60}],
+            'p': 1,
+        },
+        {'type': 'ResizePad', 'size': (80, 80)},
+    ]
+    assert Normalise(**NORMALISATIONS[normalise]).mean_pixel == pixel
+    image = np.zeros((40, 40, 3), np.uint8)
+    filled = Augment(fill_left_open(entries, pixel))(epoch=0, index=0, image=image)['image']
+    assert tuple(filled[59, 59]) == tuple(filled[79, 79]) == pixel
+    given = [{'type': 'ResizePad', 'size': 80, 'fill': (1, 2, 3)}]
+    assert fill_left_open(given, pixel) == given
+    if normalise == 'imagenet':
+        assert fill_left_open(entries, pixel) == entries

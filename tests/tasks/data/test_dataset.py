@@ -47,7 +47,9 @@ def test_test_folders_are_matched_by_name_not_by_position(folders: Path) -> None
 def test_a_class_without_a_test_folder_is_named(folders: Path) -> None:
     shutil.rmtree(folders / 'test' / 'green')
     (folders / 'test' / 'gren').mkdir()
-    with pytest.raises(UserError, match=r'No folder for green\. Unknown folders gren\. Did you mean green'):
+    with pytest.raises(
+        UserError, match=r'Only in test: gren\. Only in the model: green\. Is gren meant to be green\?'
+    ):
         ImageFolder(str(folders), 'test', classes=('blue', 'green', 'red'))
 
 

@@ -1,12 +1,13 @@
 """Every usual picture file comes out as RGB uint8; every broken one is named."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from tasks.data.images import ImageError, read_image
+from tasks.data.images import ImageError, read_image, read_photograph
 
 
 @pytest.fixture
@@ -74,16 +75,6 @@ def test_a_one_pixel_image_is_an_image(tmp_path: Path) -> None:
     assert read_image(tmp_path / 'a.png').tolist() == [[[1, 2, 3]]]
 
 
-@pytest.mark.parametrize('honour', [False, True])
-def test_exif_orientation_is_honoured_only_when_asked(tmp_path: Path, honour: bool) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
-    Image.new('RGB', (20, 10)).save(tmp_path / 'a.jpg', exif=exif)
-    assert read_image(tmp_path / 'a.jpg', honour_exif=honour).shape == (
-        (20, 10, 3) if honour else (10, 20, 3)
-    )
-
-
 @pytest.mark.parametrize('name', ['a.jpg', 'a.png'])
 @pytest.mark.parametrize('share', [0.3, 0.7, 0.98])
 def test_a_truncated_picture_is_an_error(tmp_path: Path, name: str, share: float) -> None:
@@ -100,7 +91,7 @@ def test_a_truncated_picture_is_an_error(tmp_path: Path, name: str, share: float
     [
         (b'', 'empty file'),
         (b'hello, world\n', 'not a picture'),
-        (b'\xff\xd8\xff\xe0garbage\xff\xd9', 'not a picture'),
+        (b'\xff\xd8\xff\xe0garbage\xff\xd9', 'truncated JPEG'),
     ],
 )
 def test_a_file_that_is_no_picture_is_an_error(
@@ -116,3 +107,116 @@ def test_a_file_that_is_no_picture_is_an_error(
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match='No such file'):
         read_image(tmp_path / 'nowhere.jpg')
+
+
+@pytest.fixture
+def corners() -> Image.Image:
+    """Six 16-pixel squares, two wide and three high, each of its own colour: every way of turning shows."""
+    small = np.array(
+        [
+            [[220, 30, 30], [30, 200, 40]],
+            [[30, 40, 220], [230, 220, 40]],
+            [[40, 210, 220], [220, 60, 220]],
+        ],
+        np.uint8,
+    )
+    return Image.fromarray(np.kron(small, np.ones((16, 16, 1), np.uint8)))
+
+
+def stored(picture: Image.Image, path: Path, orientation: int) -> Path:
+    """Write a picture with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif, **({'quality': 95} if path.suffix in ('.jpg', '.webp') else {}))
+    return path
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'png', 'webp', 'tif'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_picture_is_seen_as_a_viewer_shows_it(
+    tmp_path: Path, corners: Image.Image, ending: str, orientation: int
+) -> None:
+    path = stored(corners, tmp_path / f'a.{ending}', orientation)
+    with Image.open(path) as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened).convert('RGB')).astype(int)
+    image, turned = read_photograph(path)
+    assert image.shape == shown.shape
+    assert np.abs(image - shown).mean() < 6
+    assert turned == (orientation != 1)
+    raw, turned = read_photograph(path, exif='ignore')
+    assert np.abs(raw - np.asarray(corners).astype(int)).mean() < 12
+    assert not turned
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_annotations_of_the_stored_size_mean_the_stored_pixels(
+    tmp_path: Path, corners: Image.Image, orientation: int
+) -> None:
+    path = stored(corners, tmp_path / 'a.png', orientation)
+    swaps = orientation >= 5
+    assert read_photograph(path, size=(48, 32)).turned == (orientation in (2, 3, 4))
+    if swaps:
+        assert read_photograph(path, size=(32, 48)).turned
+        with pytest.raises(ImageError, match='is 48x32 pixels, 32x48 by its annotations'):
+            read_photograph(path, exif='apply', size=(48, 32))
+    with pytest.raises(ImageError, match='by its annotations'):
+        read_photograph(path, size=(10, 10))
+
+
+@pytest.mark.parametrize('tail', [b'\0' * 5000, b'ftypmp42' + bytes(range(256)) * 40])
+def test_what_follows_a_jpeg_does_not_matter(tmp_path: Path, colours: Image.Image, tail: bytes) -> None:
+    """Phones append a video; some tools fill up with zeros."""
+    colours.save(tmp_path / 'a.jpg', quality=95)
+    whole = read_image(tmp_path / 'a.jpg')
+    (tmp_path / 'a.jpg').write_bytes((tmp_path / 'a.jpg').read_bytes() + tail)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.jpg'), whole)
+
+
+def test_half_a_jpeg_with_an_end_marker_is_an_error(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'a.jpg')
+    data = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / 'a.jpg').write_bytes(data[: len(data) // 2] + b'\xff\xd9')
+    with pytest.raises(ImageError, match='its data end before the picture does'):
+        read_image(tmp_path / 'a.jpg')
+
+
+@pytest.mark.parametrize('colour', [(255, 255, 255), (0, 0, 0), (17, 130, 200)])
+@pytest.mark.parametrize('options', [{}, {'quality': 95, 'subsampling': 0}, {'optimize': True}])
+def test_a_picture_that_ends_in_one_colour_is_none_of_those(
+    tmp_path: Path, colour: tuple[int, int, int], options: dict
+) -> None:
+    page = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    page[60:] = colour
+    Image.fromarray(page).save(tmp_path / 'a.jpg', **options)
+    assert read_image(tmp_path / 'a.jpg').shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize(
+    ('values', 'expected'),
+    [
+        (np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[0.0, 100.0, 200.0]], np.float32), [0, 100, 200]),
+        (np.array([[-500.0, 0.0, 500.0]], np.float32), [0, 128, 255]),
+        (np.array([[0, 32896, 65535]], np.uint16), [0, 128, 255]),
+        (np.array([[0, 1_000_000, 2_000_000]], np.int32), [0, 128, 255]),
+    ],
+)
+def test_other_depths_are_scaled_and_not_cut_off(
+    tmp_path: Path, values: np.ndarray, expected: list[int]
+) -> None:
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    assert np.abs(read_image(tmp_path / 'a.tif')[0, :, 0].astype(int) - expected).max() <= 1
+
+
+def test_a_picture_larger_than_the_limit_is_refused_by_its_header(tmp_path: Path) -> None:
+    """25,000 by 25,000 pixels would need 1.9 GB, and as much for every copy."""
+    Image.new('1', (25_000, 25_000)).save(tmp_path / 'a.png')
+    with pytest.raises(ImageError, match=r'a.png: is too large|more than 179 million'):
+        read_image(tmp_path / 'a.png')
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'a.jpg')
+    with pytest.raises(ImageError, match='is no regular file'):
+        read_image(tmp_path / 'a.jpg')

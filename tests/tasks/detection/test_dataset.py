@@ -304,7 +304,7 @@ def test_a_picture_of_another_size_than_annotated_is_left_out_and_named(change: 
 
 def test_classes_are_matched_by_name(coco_folder: Path) -> None:
     assert load(coco_folder, 'test', classes=('red', 'green')).classes == ('red', 'green')
-    with pytest.raises(UserError, match=r'Only in this file: green. Only in the model: blue'):
+    with pytest.raises(UserError, match=r'Only in test\.json: green\. Only in the model: blue'):
         load(coco_folder, 'test', classes=('red', 'blue'))
     with pytest.raises(UserError, match='their order does not'):
         load(coco_folder, 'test', classes=('green', 'red'))

@@ -156,10 +156,8 @@ def test_an_image_scored_by_two_processes_counts_once(monkeypatch: pytest.Monkey
     truth = annotations(TRUTH)
     both = {0: result([([10, 10, 50, 50], 0.9, 0)]), 1: result([([20, 20, 80, 80], 0.7, 0)])}
     alone = run(truth, both).report
-    import tasks.detection.metric as module
-
     parts = [[(k, v.boxes, v.scores, v.labels)] for k, v in both.items()]
-    monkeypatch.setattr(module, 'all_gather_object', lambda seen: [*parts, parts[0]])
+    monkeypatch.setattr('tasks.metric.all_gather_object', lambda seen: [*parts, parts[0]])
     assert run(truth, {}).report == alone
 
 

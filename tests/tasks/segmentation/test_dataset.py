@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tasks.data.dataset import VisionDataset
-from tasks.data.formats.masks import check_masks, read_mask, voc_palette
+from tasks.data.formats import masks
+from tasks.data.formats.masks import check_masks, voc_palette
 from tasks.data.images import ImageError
 from tasks.data.samples import Sample
 from tasks.errors import UserError
@@ -24,10 +25,10 @@ CROP = [{'type': 'RandomScaleCrop', 'size': 33}]
 def write_mask(path: Path, values: np.ndarray, *, palette: bool = True) -> Path:
     """Write class indices as a palette or a greyscale PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(values.astype(np.uint8))
     if palette:
-        picture.putpalette(voc_palette().tobytes())
-    picture.save(path)
+        masks.write_mask(path, values.astype(np.uint8))
+    else:
+        Image.fromarray(values.astype(np.uint8)).save(path)
     return path
 
 
@@ -138,18 +139,6 @@ def test_real_voc_is_read(real_data: Path) -> None:
 
 
 # What a mask may and may not hold
-
-
-def test_palette_and_grey_masks_are_indices(tmp_path: Path) -> None:
-    values = blobs(0)
-    for palette in (True, False):
-        np.testing.assert_array_equal(
-            read_mask(write_mask(tmp_path / 'm.png', values, palette=palette)), values
-        )
-    Image.fromarray(values > 0).save(tmp_path / 'one_bit.png')
-    np.testing.assert_array_equal(read_mask(tmp_path / 'one_bit.png'), values > 0)
-    Image.fromarray(values.astype(np.uint16)).save(tmp_path / 'sixteen.png')
-    np.testing.assert_array_equal(read_mask(tmp_path / 'sixteen.png'), values)
 
 
 def coloured(path: Path, values: np.ndarray) -> None:
@@ -280,14 +269,6 @@ def drop_images(voc: Path) -> None:
     (voc / 'VOC2012/JPEGImages/2.jpg').unlink()
 
 
-def empty_list(voc: Path) -> None:
-    (voc / 'VOC2012/ImageSets/Segmentation/train.txt').write_text('\n')
-
-
-def doubled_list(voc: Path) -> None:
-    (voc / 'VOC2012/ImageSets/Segmentation/train.txt').write_text('1\n2\n1\n')
-
-
 def short_class_list(voc: Path) -> None:
     (voc / 'VOC2012/classes.txt').write_text('background\ncat\n')
 
@@ -304,8 +285,6 @@ def no_masks(voc: Path) -> None:
     ('spoil', 'message'),
     [
         (drop_images, r'train\.txt names 1 images \(of 4\) that are not in .*JPEGImages: 2\.jpg'),
-        (empty_list, r'train\.txt is empty'),
-        (doubled_list, r'train\.txt names 1 more than once'),
         (short_class_list, r'4 of 4 masks cannot be used with 2 classes.*is the background missing'),
         (doubled_class_list, r'classes\.txt: expected one class name a line, each once'),
         (no_masks, r'SegmentationClass does not exist'),
@@ -318,7 +297,7 @@ def test_what_is_missing_in_voc_is_said(voc: Path, spoil: Callable[[Path], None]
 
 
 def test_an_unknown_split_names_the_known_ones(voc: Path) -> None:
-    with pytest.raises(UserError, match=r'no .*tests\.txt; there are train, trainaug, trainval, val'):
+    with pytest.raises(UserError, match=r'no split .*tests\.txt\. Known: train, trainaug, trainval, val'):
         VOCSegmentation(str(voc), 'tests')
     (voc / 'VOC2012/ImageSets/Segmentation/trainaug.txt').unlink()
     with pytest.raises(UserError, match=r'Write it: the names of all masks in SegmentationClassAug'):
@@ -326,9 +305,7 @@ def test_an_unknown_split_names_the_known_ones(voc: Path) -> None:
 
 
 def test_a_model_of_other_classes_is_refused(voc: Path) -> None:
-    with pytest.raises(
-        UserError, match=r'has 3 classes \(background, cat, dog\), the model 3 \(background, dog'
-    ):
+    with pytest.raises(UserError, match='order does not: background, cat, dog and background, dog, cat'):
         VOCSegmentation(str(voc), 'val', classes=('background', 'dog', 'cat'))
 
 
@@ -439,7 +416,7 @@ def test_coco_objects_become_vocs_classes(tmp_path: Path) -> None:
     [
         (
             lambda c: c.update(categories=[{'id': 1, 'name': 'cat'}]),
-            r'no category airplane, bicycle.*it has cat',
+            r"no category 'airplane', 'bicycle'.*Known: cat",
         ),
         (lambda c: c.pop('images'), "no list 'images'"),
         (lambda c: c['annotations'][0].pop('segmentation'), r"each annotation .*KeyError\('segmentation'\)"),

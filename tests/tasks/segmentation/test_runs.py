@@ -159,7 +159,8 @@ def test_a_run_that_would_meet_a_wrong_label_never_starts(
 
 def test_pictures_masks_and_shares_are_written(trained: Path, scenes: Path, tmp_path: Path) -> None:
     model = load_model(trained)
-    report = predict_files(model, [scenes / 'VOC2012/JPEGImages'], tmp_path / 'out')
+    predict_files(model, [scenes / 'VOC2012/JPEGImages'], tmp_path / 'out')
+    report = json.loads((tmp_path / 'out/predictions.json').read_text())
     assert len(report['predictions']) == 21
     for entry in report['predictions']:
         with Image.open(entry['path']) as photo, Image.open(entry['mask']) as mask:
@@ -219,7 +220,7 @@ def test_two_processes_count_like_one(
         f'load_from = {str(trained)!r}\noptim_wrapper = dict(optimizer=dict(type="SGD", lr=0.0))'
     )
     options = ['--cfg-options', 'model.norm_eval=True', 'train_dataloader.batch_size=2']
-    command = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29517']
+    command = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']
     command += [str(root / 'tools/train.py'), str(config), '--launcher', 'pytorch']
     done = subprocess.run(
         [sys.executable, *command, '--work-dir', str(tmp_path / 'two'), *options],

@@ -277,13 +277,6 @@ def test_mask_is_written_with_vocs_palette_and_read_back(tmp_path: Path) -> None
         assert picture.convert('RGB').getpixel((20, 20)) == (0, 128, 0)
 
 
-def test_palette_is_the_one_in_vocs_files(real_data: Path) -> None:
-    file = next((real_data / 'VOCdevkit/VOC2012/SegmentationClass').glob('*.png'))
-    with Image.open(file) as picture:
-        theirs = np.array(picture.getpalette()).reshape(-1, 3)
-    np.testing.assert_array_equal(voc_palette()[: len(theirs)], theirs)
-
-
 def test_a_result_without_a_picture_asks_for_one() -> None:
     result = SegmentationResult(np.zeros((4, 4), np.uint8), NAMES)
     with pytest.raises(ValueError, match='kept no picture'):

@@ -1,0 +1,109 @@
+"""What a program says of itself, as JSON inside its file: enough to use it, and to score it on its data."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from deploy.answers import FORMS, PLAIN, Form, Geometry
+from tasks.errors import UserError
+
+FORMAT = 1
+KEY = 'kestrel'  # under which the formats hold it
+DATA_KEYS = (
+    'data_root',
+    'val_dataloader',
+    'test_dataloader',
+    'evaluator',
+)  # of a config: what it is scored on
+Size = tuple[int, int]
+
+
+class Values(pydantic.BaseModel):
+    """One tensor that goes in or comes out."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]  # 'batch' where any number of pictures goes
+    meaning: str
+
+
+class Description(pydantic.BaseModel):
+    """A program's description.
+
+    Attributes:
+        format: of this description.
+        task: as in `Head.task`.
+        classes: names in the order of their indices.
+        input, outputs: what goes in and what comes out, in this order.
+        inside: the transforms of `preprocess` are part of the program; else the pictures come to it
+            transformed. Normalisation always is.
+        preprocess: config entries of the transforms.
+        picture, network, content: see `deploy.answers.Geometry`.
+        raw: None for answers; for a head's own outputs how they nest: one tensor, a dict or a tuple.
+        model: plain arguments of `tasks.model.VisionModel`.
+        channels, strides: of the backbone's maps.
+        source, sha256: name and hash of the checkpoint it was made from.
+        metrics: the checkpoint's own last scores.
+        config: where the data lies and how it is scored.
+        versions: of the libraries it was made with.
+    """
+
+    format: int = FORMAT
+    task: str
+    classes: tuple[str, ...]
+    input: Values
+    outputs: tuple[Values, ...]
+    inside: bool
+    preprocess: tuple[dict[str, Any], ...]
+    picture: Size
+    network: Size
+    content: Size | None
+    raw: Literal['tensor', 'dict', 'tuple'] | None
+    model: dict[str, Any]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    source: str
+    sha256: str
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str | None]
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of pictures and images."""
+        return Geometry(self.picture, self.network, self.content)
+
+    @property
+    def form(self) -> Form:
+        """How the task's answer leaves a program."""
+        return FORMS.get(self.task, PLAIN)
+
+    @property
+    def batch(self) -> int | None:
+        """How many pictures the program takes at a time; None for any number."""
+        return self.input.shape[0] if isinstance(self.input.shape[0], int) else None
+
+
+def read_description(text: str | None, path: Path) -> Description:
+    """Parse what a file says of itself.
+
+    Raises:
+        UserError: nothing, or not a description that this version reads.
+    """
+    if text is None:
+        raise UserError(
+            f'{path} says nothing of classes and pictures, so it was not written by tools/export.py: export '
+            'the checkpoint again'
+        )
+    try:
+        description = Description.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = '.'.join(map(str, first['loc'])) or 'it'
+        raise UserError(
+            f'{path}: its description is damaged ({place}: {first["msg"]}): export the checkpoint again'
+        ) from error
+    if description.format > FORMAT:
+        raise UserError(f'{path} was written by a newer Kestrel (format {description.format})')
+    return description

@@ -1,0 +1,215 @@
+"""From a checkpoint to files: trace, describe, write, compare, and only then put them in place."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import METRICS
+
+from deploy.card import Written, write_card
+from deploy.description import DATA_KEYS, Description, Values
+from deploy.engines import ExportedModel
+from deploy.formats import BATCH, INPUT, Traced, find_format, trace
+from deploy.parity import differences, expected_answer, generated_pictures, too_large
+from deploy.program import Program
+from tasks.answer import to_image
+from tasks.checkpoints.file import read_checkpoint
+from tasks.checkpoints.load import model_from_checkpoint
+from tasks.data.folders import find_images
+from tasks.errors import UserError
+from tasks.model import VisionModel
+from tasks.outputs import check_writable
+from tasks.plain import to_plain
+from tasks.registry import find
+from tasks.training.evaluate import evaluate
+
+CARD = 'model_card.md'
+CHECKED = 32  # pictures of a folder that are compared; every further one says the same
+
+
+def export(
+    checkpoint: str | Path,
+    formats: Sequence[str],
+    *,
+    out: Path,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    raw: bool = False,
+    check: Sequence[str | Path] = (),
+    data_root: str | None = None,
+    overwrite: bool = False,
+) -> list[Written]:
+    """Write a checkpoint in one format or several, each compared with the model, and `model_card.md`.
+
+    Args:
+        checkpoint: a Kestrel checkpoint.
+        formats: names of `deploy.formats.FORMATS`.
+        out: folder to write to; the files are called as the checkpoint.
+        size: (height, width) of the pictures; the transforms are then part of the program. None: pictures
+            come as the model's own transforms make them.
+        batch: how many pictures at a time; None for any number.
+        raw: end at the head's outputs.
+        check: pictures and folders to compare on, at most `CHECKED` pictures; by default generated ones.
+        data_root: where the checkpoint's data lies; checkpoint and files are then scored on it.
+        overwrite: replace files in `out` that Kestrel did not make.
+
+    Raises:
+        UserError: something is missing or cannot be read, written or exported; or a file does not say what
+            the model says. Then no file of it is left in `out`.
+    """
+    wanted = [find_format(name) for name in dict.fromkeys(formats)]
+    modules = [each.module(writing=True) for each in wanted]
+    checkpoint = Path(checkpoint).expanduser()
+    content = read_checkpoint(checkpoint)
+    targets = [out / f'{checkpoint.stem}{each.ending}' for each in wanted]
+    own = [path for path, module in zip(targets, modules, strict=True) if _is_program(path, module)]
+    others = [out / CARD, *(path for path in targets if path not in own)]
+    check_writable(others, overwrite=overwrite, hint='Choose another --out')
+    model = model_from_checkpoint(content, source=str(checkpoint)).eval()
+    program = Program(model, size=size, raw=raw)
+    pictures = (
+        chosen_pictures(program, model, check) if check else generated_pictures(program.geometry.picture)
+    )
+    description = describe(program, model, content, checkpoint, batch=batch)
+    traced = trace(program, description.model_dump_json(), batch=batch)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix='.export_') as folder:
+            scratch = Path(folder)
+            written = [
+                _write(traced, module, scratch / path.name)
+                for path, module in zip(targets, modules, strict=True)
+            ]
+            expected = expected_answer(model, program, pictures)
+            for each in written:
+                found = ExportedModel(each.path).run(pictures)
+                each.measured = differences(expected, found, task=None if raw else model.task.name)
+                _check(each, checkpoint)
+                if data_root is not None:
+                    each.scores = scores_of(each.path, model, data_root)
+            of_checkpoint = scores_of(checkpoint, model, data_root) if data_root is not None else {}
+            text = f'{len(pictures)} {"pictures of yours" if check else "generated pictures"}'
+            write_card(scratch / CARD, description, written, pictures=text, scores=of_checkpoint)
+            for file in sorted(scratch.iterdir()):
+                shutil.move(file, out / file.name)
+    except OSError as error:
+        raise UserError(f'cannot write to {out}: {error}') from error
+    for each in written:
+        each.path = out / each.path.name
+    return written
+
+
+def converted(checkpoint: str | Path, engine: str) -> Path:
+    """Return a checkpoint's program for `engine`, exported unless the same one was before.
+
+    Files lie in the user's cache folder, by what was in the checkpoint and what exports it.
+
+    Raises:
+        UserError: as `export`.
+    """
+    name = find_format(engine)
+    checkpoint = Path(checkpoint).expanduser()
+    read_checkpoint(checkpoint)  # says what is wrong with it, if anything
+    parts = [checkpoint, *sorted(Path(__file__).parent.glob('*.py'))]
+    key = ' '.join([engine, torch.__version__, *map(sha256, parts)])
+    base = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    folder = base / 'kestrel' / hashlib.sha256(key.encode()).hexdigest()
+    found = sorted(folder.glob(f'*{name.ending}'))
+    return found[0] if found else export(checkpoint, [engine], out=folder)[0].path
+
+
+def describe(
+    program: Program, model: VisionModel, content: Mapping[str, Any], checkpoint: Path, *, batch: int | None
+) -> Description:
+    """Return what a program says of itself; `content` is that of the checkpoint."""
+    with torch.no_grad():
+        one, two = program(program.blank(1)), program(program.blank(2))
+    first = BATCH if batch is None else batch
+    meanings = {} if program.raw else program.form.meanings
+    outputs = [
+        Values(
+            name=name,
+            dtype=str(each.dtype).removeprefix('torch.'),
+            # Default boxes, for example, are there once for all pictures.
+            shape=(first, *each.shape[1:]) if each.shape[0] != two[name].shape[0] else each.shape,
+            meaning=meanings.get(name, 'what the head computes' if program.raw else 'what the head decodes'),
+        )
+        for name, each in one.items()
+    ]
+    inside = program.transforms is not None
+    meaning = 'RGB, rows from the top'
+    return Description(
+        task=model.task.name,
+        classes=model.classes,
+        input=Values(
+            name=INPUT,
+            dtype='uint8',
+            shape=(first, *program.geometry.picture, 3),
+            meaning=meaning if inside else f'{meaning}, as the transforms of `preprocess` make them',
+        ),
+        outputs=tuple(outputs),
+        inside=inside,
+        preprocess=tuple(to_plain(model.preprocess)),
+        picture=program.geometry.picture,
+        network=program.geometry.network,
+        content=program.geometry.content,
+        raw=program.nest,
+        model=to_plain(model.spec),
+        channels=tuple(model.backbone.channels),
+        strides=tuple(model.backbone.strides),
+        source=checkpoint.name,
+        sha256=sha256(checkpoint),
+        metrics=to_plain(content.get('metrics') or {}),
+        config={key: content['config'][key] for key in DATA_KEYS if key in content.get('config', {})},
+        versions={**content.get('versions', {}), 'torch': torch.__version__},
+    )
+
+
+def chosen_pictures(program: Program, model: VisionModel, chosen: Sequence[str | Path]) -> np.ndarray:
+    """Return pictures and those of folders as the program takes them, uint8 (B, H, W, 3)."""
+    height, width = program.geometry.picture
+    images = [to_image(path) for path in find_images([str(each) for each in chosen])[:CHECKED]]
+    if program.transforms is None:
+        return np.stack([model.to_input(image) for image in images])
+    return np.stack([np.asarray(cv2.resize(image, (width, height))) for image in images])
+
+
+def scores_of(path: Path, model: VisionModel, data_root: str) -> dict[str, float]:
+    """Return the score, by its name, of a checkpoint or a program on the checkpoint's data."""
+    name = find(METRICS, model.task.metric, where='evaluator').primary
+    return {name: evaluate(None, checkpoint=str(path), root=data_root)[name]}
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(traced: Traced, module: Any, path: Path) -> Written:
+    module.write(traced, path)
+    files = [path, *path.parent.glob(f'{path.stem}.bin')] if path.suffix == '.xml' else [path]
+    return Written(path, sum(file.stat().st_size for file in files))
+
+
+def _is_program(path: Path, module: Any) -> bool:
+    try:
+        return path.exists() and module.read(path) is not None
+    except Exception:  # whatever lies there is somebody else's
+        return False
+
+
+def _check(written: Written, checkpoint: Path) -> None:
+    if wrong := too_large(written.measured):
+        apart = ', '.join(f'{value:.3g} in {name}' for name, value in wrong.items())
+        raise UserError(
+            f'{written.path.suffix}: the program does not say what {checkpoint} says, it is off by {apart} '
+            '(see LIMITS in deploy/parity.py). Nothing was written: try another format, or other pictures '
+            'with --check if the model has not learnt anything yet'
+        )

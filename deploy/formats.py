@@ -1,0 +1,111 @@
+"""The formats that programs are written in: what each is called, ends in and needs.
+
+A format is a module with three functions:
+
+    write(traced, path)         one file, or two that belong together, at `path`
+    read(path) -> text          what the file says of itself, or None
+    start(path, outputs, threads=) -> run      run(pictures) -> {name: array}
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from deploy.program import Program
+from tasks.errors import UserError, closest
+
+INPUT = 'pictures'
+BATCH = 'batch'
+# RGB uint8 (B, H, W, 3) -> arrays by name.
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class Traced(NamedTuple):
+    """A program as torch.export has it.
+
+    Attributes:
+        program: takes `pictures`, uint8 (B, H, W, 3), and returns tensors by name.
+        outputs: their names, in order.
+        description: JSON of a `deploy.description.Description`.
+    """
+
+    program: ExportedProgram
+    outputs: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: as after `--to`; also the extra of setup.cfg that brings what it needs.
+        ending: of its files.
+        needs: modules that must be importable to write it.
+        runs_on: those that must be to run it.
+    """
+
+    name: str
+    ending: str
+    needs: tuple[str, ...] = ()
+    runs_on: tuple[str, ...] = ()
+
+    def module(self, *, writing: bool = False) -> Any:
+        """Return the module of the format.
+
+        Raises:
+            UserError: what it needs is not installed.
+        """
+        modules = self.needs if writing else self.runs_on
+        if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
+            raise UserError(
+                f'{"writing" if writing else "running"} the format {self.name} needs {", ".join(missing)}, '
+                f"not installed here: pip install -c constraints.txt -e '.[{self.name}]'"
+            )
+        return importlib.import_module(f'deploy.{self.name}_format')
+
+
+FORMATS = {
+    each.name: each
+    for each in (
+        Format('torch', '.pt2'),
+        Format('onnx', '.onnx', ('onnx', 'onnxscript', 'onnxruntime'), ('onnx', 'onnxruntime')),
+        Format('openvino', '.xml', ('onnx', 'onnxscript', 'openvino'), ('openvino',)),
+    )
+}
+
+
+def find_format(name: str) -> Format:
+    """Return the format called `name`, or raise UserError."""
+    if name not in FORMATS:
+        raise UserError(f'no format is called {name!r}. {closest(name, list(FORMATS))}')
+    return FORMATS[name]
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a file by its ending, or raise UserError."""
+    for each in FORMATS.values():
+        if path.suffix == each.ending:
+            return each
+    endings = ', '.join(each.ending for each in FORMATS.values())
+    raise UserError(f'{path} is no exported program: those end in {endings}')
+
+
+def trace(program: Program, description: str, *, batch: int | None = None) -> Traced:
+    """Trace a program for any number of pictures, or for exactly `batch`."""
+    # Two, because torch.export takes one for a constant.
+    shapes = {INPUT: {0: torch.export.Dim(BATCH)}} if batch is None else None
+    with torch.no_grad():
+        traced = torch.export.export(program, (program.blank(batch or 2),), dynamic_shapes=shapes)
+        outputs = tuple(program(program.blank(1)))
+    traced.example_inputs = None
+    for node in traced.graph.nodes:
+        for note in ('stack_trace', 'nn_module_stack', 'torch_fn'):  # the first names folders of this machine
+            node.meta.pop(note, None)
+    return Traced(traced, outputs, description)

@@ -1,0 +1,48 @@
+"""The format OpenVINO: a `.xml` file, and weights beside it in `.bin`, for Intel's and ARM's processors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from deploy.description import KEY
+from deploy.formats import INPUT, Run, Traced
+
+
+def write(traced: Traced, path: Path) -> None:
+    """Write `path` and its `.bin`, with float32 weights."""
+    from deploy.onnx_format import translated
+
+    # What convert_model does to such a file, without its message home.
+    model = openvino.Core().read_model(translated(traced).SerializeToString())
+    model.set_rt_info(traced.description, KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def read(path: Path) -> str | None:
+    """Return what the file says of itself."""
+    model = openvino.Core().read_model(path)
+    return str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None
+
+
+def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
+    """Compile the file for the CPU; what other outputs would need is not computed."""
+    core = openvino.Core()
+    model = core.read_model(path)
+    both = zip(model.get_results(), model.outputs, strict=True)
+    results = [result for result, output in both if output.names & {*outputs}]
+    options = {
+        # By itself OpenVINO takes bfloat16 where the processor has it, which moves scores visibly.
+        'INFERENCE_PRECISION_HINT': 'f32',
+        'INFERENCE_NUM_THREADS': threads,
+    }
+    part: Any = openvino.Model
+    compiled = core.compile_model(part(results, model.get_parameters()), 'CPU', options)
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled({INPUT: pictures})
+        return {name: found[name] for name in outputs}
+
+    return run

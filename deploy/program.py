@@ -1,0 +1,155 @@
+"""A trained model as one program: pictures go in, the task's answer comes out.
+
+    uint8 RGB (B, H, W, 3) -> [resize] -> multiply and add -> backbone -> head -> decode -> answer in pixels
+
+It is an nn.Module of plain operations, which torch.export traces; formats are made from that trace. Batch
+norms become part of the convolutions before them.
+"""
+
+import copy
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deploy.answers import FORMS, PLAIN, Form, Geometry
+from heads.base import Head
+from layers import LenientBatchNorm2d
+from tasks.errors import UserError
+from tasks.model import VisionModel
+
+Size = tuple[int, int]
+NORMS = (nn.BatchNorm2d, LenientBatchNorm2d)  # and no others: timm's of the same base activate as well
+
+
+class Program(nn.Module):
+    """Pictures to answers.
+
+    Args:
+        model: whose weights it takes; the model itself stays as it is.
+        size: (height, width) of the pictures, of whatever size, which the program itself brings to the
+            network's. None: the pictures come as the model's transforms made them.
+        raw: end at the outputs of the head's `forward`.
+
+    Attributes:
+        form: what comes out.
+        geometry: the sizes of pictures and images.
+        nest: 'tensor', 'dict' or 'tuple' when `raw`, else None.
+
+    Raises:
+        UserError: the size of the network's images is not known without `size`, the transforms cannot be
+            done to tensors, or the head has no `decode`, or one of another form, and `raw` is not asked for.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: VisionModel, *, size: Size | None = None, raw: bool = False) -> None:
+        super().__init__()
+        self.transforms = None if size is None else model.predictor.transforms
+        self.backbone, self.head = fold_norms(model.backbone), fold_norms(model.head)
+        scale, shift = (each.cpu().clone() for each in (model.normalise.scale, model.normalise.shift))
+        self.register_buffer('scale', scale)
+        self.register_buffer('shift', shift)
+        self.form: Form = FORMS.get(model.task.name, PLAIN)
+        self.raw = raw
+        self.nest: Literal['tensor', 'dict', 'tuple'] | None = None
+        if size is None:
+            fixed = fixed_size(model)
+            self.geometry = Geometry(fixed, fixed, None)
+        else:
+            seen = self._images(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape
+            content = model.predictor.transforms.content_size(*size)
+            self.geometry = Geometry(size, (seen[2], seen[3]), content)
+        name = type(self.head).__name__
+        if not raw and type(self.head).decode is Head.decode:
+            raise UserError(
+                f'{name} answers through its own predict, which is Python and stays behind: add --raw to '
+                'export what the network computes, or give the head decode and place (heads/base.py)'
+            )
+        self.eval()
+        try:
+            with torch.no_grad():
+                found = self.head(self.backbone(self._images(self.blank(1))))
+                self._say(found)
+        except KeyError as error:
+            raise UserError(
+                f'{name}.decode gives no {error}, which a program of {model.task.name} answers with: add it, '
+                'or export with --raw'
+            ) from error
+        if raw:
+            self.nest = 'dict' if isinstance(found, Mapping) else 'tuple'
+            if isinstance(found, Tensor):
+                self.nest = 'tensor'
+
+    def blank(self, batch: int) -> Tensor:
+        """Return black pictures of the size it takes, uint8 (batch, H, W, 3)."""
+        return torch.zeros(batch, *self.geometry.picture, 3, dtype=torch.uint8)
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Answer for RGB uint8 pictures (B, H, W, 3).
+
+        Returns:
+            The outputs that `deploy.answers.FORMS` names for the task; with `raw` those of the head, a tensor
+            as 'outputs', items of a tuple as 'output_0', ...
+        """
+        return self._say(self.head(self.backbone(self._images(pictures))))
+
+    def _say(self, outputs: Any) -> dict[str, Tensor]:
+        return named(outputs) if self.raw else self.form.finish(self.head, outputs, self.geometry)
+
+    def _images(self, pictures: Tensor) -> Tensor:
+        """Return normalised images, float32 (B, 3, h, w)."""
+        images = pictures.permute(0, 3, 1, 2)
+        images = images.float() if self.transforms is None else self.transforms.on_tensors(images)
+        return images * self.scale + self.shift
+
+
+def named(outputs: Any) -> dict[str, Tensor]:
+    """Return a head's outputs by name."""
+    if isinstance(outputs, Tensor):
+        return {'outputs': outputs}
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    return {f'output_{place}': each for place, each in enumerate(outputs)}
+
+
+def unnamed(outputs: Mapping[str, Tensor], nest: str) -> Any:
+    """Return what `named` was given."""
+    return {
+        'tensor': lambda: outputs['outputs'],
+        'dict': lambda: outputs,
+        'tuple': lambda: (*outputs.values(),),
+    }[nest]()
+
+
+def fixed_size(model: VisionModel) -> Size:
+    """Return the (height, width) to which the model's transforms bring pictures of any size.
+
+    Raises:
+        UserError: it depends on the picture.
+    """
+    small, large = (
+        model.to_input(np.zeros((*size, 3), np.uint8)).shape[:2] for size in ((40, 30), (700, 900))
+    )
+    if small != large:
+        raise UserError(
+            f'the transforms of this model bring pictures to different sizes ({small[0]}x{small[1]} and '
+            f'{large[0]}x{large[1]} for 40x30 and 700x900): say with --size HxW which the program is to take'
+        )
+    return small
+
+
+def fold_norms(module: nn.Module) -> Any:
+    """Return a copy on the CPU, in evaluation mode, with norms made part of the convolutions before them."""
+    module = copy.deepcopy(module).cpu().eval()
+    for sequence in [each for each in module.modules() if isinstance(each, nn.Sequential)]:
+        for (place, layer), (after, norm) in pairwise(list(sequence.named_children())):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and type(norm) in NORMS:
+                sequence.register_module(place, fuse_conv_bn_eval(layer, norm))
+                sequence.register_module(after, nn.Identity())
+    return module

@@ -1,0 +1,109 @@
+"""Checkpoints of three tasks and both paddings, small and untrained but with norms that do something."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from deploy.export import export
+from deploy.parity import generated_pictures
+from tasks.checkpoints.file import describe, write_checkpoint
+from tasks.model import VisionModel
+
+CASES = [
+    (task, padding)
+    for task in ('classification', 'detection', 'segmentation')
+    for padding in ('symmetric', 'same')
+]
+FORMATS = ('torch', 'onnx', 'openvino')
+SIZE = 96
+PARTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    'classification': (
+        {},
+        {'type': 'LinearHead'},
+        {'type': 'ResizeCenterCrop', 'resize': SIZE + 8, 'crop': SIZE},
+    ),
+    'detection': (
+        {'taps': ('stage6_expand', 'last')},
+        {'type': 'SSDLiteHead', 'limit': 20},
+        {'type': 'Resize', 'height': SIZE, 'width': SIZE},
+    ),
+    'segmentation': (
+        {'taps': ('stage7',), 'output_stride': 16},
+        {'type': 'DeepLabV3Head', 'hidden_channels': 32},
+        {'type': 'ResizePad', 'size': SIZE},
+    ),
+}
+
+
+def make_model(task: str, padding: str = 'symmetric', **parts: Mapping[str, Any]) -> VisionModel:
+    """Return a model in evaluation mode whose answers depend on the picture."""
+    backbone, head, preprocess = PARTS[task]
+    torch.manual_seed(0)
+    model = VisionModel(
+        parts.get('backbone', {'type': 'MobileNetV2', 'width': 0.35, 'padding': padding, **backbone}),
+        parts.get('head', head),
+        classes=('blue', 'green', 'red'),
+        preprocess=[parts.get('preprocess', preprocess)],
+    )
+    pictures = torch.from_numpy(generated_pictures((SIZE, SIZE), seed=1)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 2)
+                module.bias.uniform_(-1, 1)
+                module.momentum = 0.5
+        for _ in range(4):
+            model.train()(pictures)
+        if task == 'detection':  # an untrained one scores every box alike
+            for predictor in model.head.class_predictors:  # type: ignore[union-attr]
+                list(predictor.parameters())[-2].mul_(10)
+    return model.eval()
+
+
+def save(model: VisionModel, path: Path) -> Path:
+    """Write a model as a checkpoint."""
+    content = describe(model, Config({}))
+    write_checkpoint({**content, 'state_dict': model.state_dict(), 'metrics': {'top1': 0.5}}, path)
+    return path
+
+
+@pytest.fixture
+def small_model() -> Callable[..., VisionModel]:
+    """The function above."""
+    return make_model
+
+
+@pytest.fixture(scope='session', params=CASES, ids='-'.join)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A task and a padding."""
+    return request.param
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small model as a checkpoint and return its path."""
+
+    def write(task: str = 'classification', **parts: Mapping[str, Any]) -> Path:
+        return save(make_model(task, **parts), tmp_path / 'best.pth')
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Return a folder with best.pth of a task and padding, and the files of every format beside it."""
+    folders: dict[tuple[str, str], Path] = {}
+
+    def get(task: str, padding: str) -> Path:
+        if (task, padding) not in folders:
+            folder = tmp_path_factory.mktemp(f'{task}_{padding}')
+            save(make_model(task, padding), folder / 'best.pth')
+            export(folder / 'best.pth', FORMATS, out=folder)
+            folders[task, padding] = folder
+        return folders[task, padding]
+
+    return get
