@@ -1,6 +1,6 @@
 """The checkpoint file: tensors and plain values only, written whole or not at all.
 
-    format        2; 1 had the state of hooks in other places
+    format        2; 1 had the state of hooks in other places and one fill for padding, ImageNet's mean
     state_dict    the weights to use (the averaged ones where EMA is on)
     model         plain arguments that rebuild the model: backbone, head, normalise
     classes       class names in order
@@ -13,11 +13,12 @@
 Nothing in it is ever executed: it opens with `weights_only=True`, and its names are looked up in registries.
 """
 
+import copy
 import importlib.metadata
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from mmengine.config import Config
 
 from backbones.weights.files import read_plain
+from tasks.data.augment import IMAGENET_MEAN, fill_left_open
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain, to_plain
@@ -129,7 +131,14 @@ def tensors_in(value: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]
 
 
 def _as_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint of format 1, or before, with its training state as it is written now."""
+    """Return a checkpoint of format 1, or before, with its training state as it is written now.
+
+    Nor did such a run fill with anything but ImageNet's mean where its config left that open.
+    """
+    transforms = fill_left_open(content['preprocess']['transforms'], IMAGENET_MEAN, explicit=True)
+    content = {**content, 'preprocess': {**content['preprocess'], 'transforms': transforms}}
+    if isinstance(content.get('config'), Mapping):
+        content['config'] = with_old_fill(content['config'])
     state = content.get('training')
     if not isinstance(state, dict) or 'hooks' in state:
         return content
@@ -139,6 +148,17 @@ def _as_format_2(content: dict[str, Any]) -> dict[str, Any]:
     for number, stopper in enumerate(state.get('early_stopping', ()), start=1):
         hooks[f'EarlyStopping {number}' if number > 1 else 'EarlyStopping'] = stopper
     return {**content, 'training': {**state, 'hooks': hooks}}
+
+
+def with_old_fill(config: Any) -> Any:
+    """Return a copy of a config, or of its plain values, in which transforms name ImageNet's mean as fill."""
+    config = copy.deepcopy(config)
+    for stage in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = config.get(stage)
+        dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+        if isinstance(dataset, MutableMapping) and isinstance(dataset.get('augment'), Sequence):
+            dataset['augment'] = fill_left_open(dataset['augment'], IMAGENET_MEAN, explicit=True)
+    return config
 
 
 def describe(model: VisionModel, config: Config) -> dict[str, Any]:

@@ -143,15 +143,16 @@ class Augment:
 
 
 def fill_left_open(
-    transforms: Sequence[Mapping[str, Any]], pixel: tuple[int, ...]
+    transforms: Sequence[Mapping[str, Any]], pixel: tuple[int, ...], *, explicit: bool = False
 ) -> list[Mapping[str, Any]]:
     """Return config entries in which transforms that fill with ImageNet's mean unless told fill with `pixel`.
 
     Args:
         transforms: config entries, of which those with a `fill` of their own keep it.
         pixel: RGB in 0..255 that the model's normalisation makes zero.
+        explicit: write it down even where it is ImageNet's, so that no other is put there later.
     """
-    if pixel == IMAGENET_MEAN:
+    if pixel == IMAGENET_MEAN and not explicit:
         return list(transforms)
     load_tasks()
     entries = []
@@ -159,7 +160,9 @@ def fill_left_open(
         if not isinstance(entry, Mapping):
             entries.append(entry)  # refused where the transforms are built
             continue
-        inner = {'transforms': fill_left_open(entry['transforms'], pixel)} if 'transforms' in entry else {}
+        inner = {}
+        if 'transforms' in entry:
+            inner['transforms'] = fill_left_open(entry['transforms'], pixel, explicit=explicit)
         factory = TRANSFORMS.module_dict.get(str(entry.get('type')))
         option = inspect.signature(factory).parameters.get('fill') if factory is not None else None
         is_open = option is not None and option.default == IMAGENET_MEAN

@@ -10,7 +10,7 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 
 from tasks.build import build_dataset, build_model, data_root
-from tasks.checkpoints.file import describe
+from tasks.checkpoints.file import describe, read_checkpoint, with_old_fill
 from tasks.checkpoints.foreign import adopt_file
 from tasks.checkpoints.transfer import transfer_weights
 from tasks.errors import UserError
@@ -88,6 +88,8 @@ def _train(
     launcher: str,
     hooks: Sequence[Hook],
 ) -> dict[str, Any]:
+    if checkpoint is not None and read_checkpoint(checkpoint).get('format', 0) < 2:
+        config = with_old_fill(config)
     seed = config.get('seed', 0)
     place = data_root(config, root)
     training = build_dataset(config, 'train_dataloader', root=place, classes=None, seed=seed)

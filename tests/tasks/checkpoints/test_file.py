@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from tasks import load_model
 from tasks.build import load_config
-from tasks.checkpoints.file import read_checkpoint, to_plain, write_checkpoint
+from tasks.checkpoints.file import describe, read_checkpoint, to_plain, write_checkpoint
 from tasks.checkpoints.foreign import load_weights
 from tasks.errors import UserError
 from tasks.model import VisionModel
@@ -170,3 +171,26 @@ def test_a_classifier_of_another_size_is_refused_with_shapes(tmp_path: Path) -> 
         UserError, match=r'(?s)2-class.*head\.fc\.weight: file \(5, 1280\), model \(2, 1280\)'
     ):
         load_weights(model, tmp_path / 'five.pth')
+
+
+def test_an_older_checkpoint_goes_on_filling_with_imagenets_mean(tmp_path: Path) -> None:
+    """Until format 2 padding had that colour whatever the model's normalisation."""
+    pad = {'type': 'ResizePad', 'size': 64}
+    model = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.35, 'taps': ('stage7',)},
+        {'type': 'DeepLabV3Head'},
+        classes=['background', 'thing'],
+        normalise='tensorflow',
+        preprocess=[pad],
+    ).eval()
+    assert model.preprocess[0]['fill'] != (124, 116, 104)
+    config = {'val_dataloader': {'dataset': {'type': 'MaskFolder', 'augment': [pad]}}}
+    content = {**describe(model, Config({})), 'config': config, 'state_dict': model.state_dict()}
+    content['preprocess']['transforms'] = [pad]
+    path = tmp_path / 'old.pth'
+    torch.save({**content, 'format': 1}, path)
+    assert load_model(path).preprocess[0]['fill'] == (124, 116, 104)
+    augment = read_checkpoint(path)['config']['val_dataloader']['dataset']['augment']
+    assert augment[0]['fill'] == (124, 116, 104)
+    torch.save({**content, 'format': 2}, path)
+    assert load_model(path).preprocess[0]['fill'] == model.preprocess[0]['fill']
