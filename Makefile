@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 DEMOS := linear ssdlite deeplabv3
-.PHONY: demo test test-slow kills lint clean
+.PHONY: demo test test-slow test-export kills lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Kestrel needs Python 3.10 or newer, this is " + sys.version.split()[0])'
@@ -25,9 +25,9 @@ work_dirs/%_demo/metrics.json: data/demo/demo.json
 
 # What each task's demo predicts.
 linear_pictures := data/demo/classification/test
-ssdlite_pictures := data/demo/coco/val2017
-# The scenes of VOC's list val, which share a folder with those of train there.
-deeplabv3_pictures := data/demo/coco/val2017
+ssdlite_pictures := data/demo/coco/test2017
+# The scenes of VOC's list test, which share a folder with those of train and val there.
+deeplabv3_pictures := data/demo/coco/test2017
 
 define evaluate_and_predict
 	$(BIN)/python tools/test.py work_dirs/$(1)_demo/best.pth --out work_dirs/$(1)_demo/test/metrics.json
@@ -42,6 +42,7 @@ demo: $(DEMOS:%=work_dirs/%_demo/metrics.json)
 	@echo '         predictions/ssdlite_demo/contact_sheet.png   what the detector finds in the test scenes'
 	@echo '         predictions/deeplabv3_demo/contact_sheet.png the class of every pixel of the same scenes'
 	@echo '         work_dirs/{linear,deeplabv3}_demo/test/confusion_matrix.png, work_dirs/ssdlite_demo/test/precision_recall.png'
+	@echo '         work_dirs/{linear,ssdlite,deeplabv3}_demo/report.html    what was trained, and what it gets wrong'
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -51,11 +52,19 @@ lint: $(READY)
 # The engines have a process of their own: a signal that Python is sent while their threads sleep can end it.
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' --ignore tests/deploy
-	$(BIN)/python -m pytest -m 'not slow' tests/deploy
+	$(BIN)/python -m pytest -m 'not slow' tests/deploy --ignore tests/deploy/test_web.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy
 	$(BIN)/python -m pytest -m slow tests/deploy || test $$? -eq 5  # none are
+
+# What phones and browsers run. litert-torch asks for an older typing-extensions than pydantic: they are installed apart.
+test-export: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,litert,executorch,web]' selenium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'litert-torch==0.10.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt typing-extensions
+	$(BIN)/python -m pytest -p no:anyio -m 'not slow' tests/deploy/test_mobile.py
+	$(BIN)/python -m pytest -p no:anyio -m 'not slow' tests/deploy/test_web.py
 
 # Trainings that are killed and continued: about 40 minutes.
 kills: $(READY)

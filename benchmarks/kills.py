@@ -118,8 +118,10 @@ class Campaign:
             str(data),
             '--train',
             '24',
-            '--test',
+            '--val',
             '8',
+            '--test',
+            '1',
         ]
         subprocess.run(make, check=True)
         self.expected = {}

@@ -48,4 +48,4 @@ val_dataloader = dict(
 
 train_cfg = dict(max_epochs=46, val_interval=2)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.007, momentum=0.9, weight_decay=4e-5))
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=46)]
+schedule = dict(decay='poly', power=0.9)

@@ -1,7 +1,7 @@
 """Your own pictures with masks: DeepLabv3 without the pyramid, fine-tuned from ImageNet weights.
 
-Data       my_data/images/**/x.jpg, my_data/masks/**/x.png of the same names (values are class indices, 255 is
-           ignored), my_data/classes.txt with a class name a line; a fifth is set aside for testing
+Data       masks (class indices, or colours with a list), COCO's or YOLO's outlines, or LabelMe's, as your
+           tool exports them: see docs/own_pictures.md. Without a split a fifth is set aside, see split.json
 Command    python tools/train.py configs/deeplabv3_folder.py --data-root my_data
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
 Recipe     for a few hundred pictures: AdamW 1e-3, the backbone at 0.3 of it, cosine, crop 321, scale 0.5 to
@@ -30,8 +30,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=2,
     dataset=dict(
-        type='MaskFolder',
-        holdout=0.2,
+        type='SegmentationFolder',
         augment=[
             dict(type='RandomScaleCrop', scale=(0.5, 1.25), size=321),
             dict(type='HorizontalFlip', p=0.5),
@@ -42,7 +41,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    dataset=dict(type='MaskFolder', holdout=0.2, augment=[dict(type='ResizePad', size=513)]),
+    dataset=dict(type='SegmentationFolder', augment=[dict(type='ResizePad', size=513)]),
 )
 
 train_cfg = dict(max_epochs=24)
@@ -52,7 +51,4 @@ optim_wrapper = dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=0.3))
     ),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=1),
-    dict(type='CosineAnnealingLR', begin=1, end=24, T_max=23, eta_min=1e-6),
-]
+schedule = dict(warmup=1 / 24, warmup_from=0.1, decay='cosine', lowest=1e-6)

@@ -1,6 +1,7 @@
-"""Your own pictures: one folder per class, nothing else.
+"""Your own pictures with a class each.
 
-Data       my_pictures/<class>/*.jpg; a fifth of every class is set aside for testing, by file name
+Data       my_pictures/<class>/*.jpg, with or without train, val and test above, or a CSV of image,label: see
+           docs/own_pictures.md. Without a split a fifth of every class is set aside and noted in split.json
 Command    python tools/train.py configs/linear_folder.py --data-root my_pictures
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
 Recipe     that of linear_intel.py, over 10 epochs
@@ -21,8 +22,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     dataset=dict(
-        type='ImageFolder',
-        holdout=0.2,
+        type='ClassificationFolder',
         augment=[
             dict(type='RandomResizedCrop', size=(224, 224), scale=(0.5, 1.0)),
             dict(type='HorizontalFlip', p=0.5),
@@ -33,8 +33,7 @@ val_dataloader = dict(
     batch_size=32,
     num_workers=2,
     dataset=dict(
-        type='ImageFolder',
-        holdout=0.2,
+        type='ClassificationFolder',
         augment=[dict(type='ResizeCenterCrop', resize=256, crop=224)],
     ),
 )
@@ -44,8 +43,5 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=1),
-    dict(type='CosineAnnealingLR', begin=1, end=10, T_max=9, eta_min=1e-6),
-]
+schedule = dict(warmup=0.1, warmup_from=0.04, decay='cosine', lowest=1e-6)
 early_stopping = dict(patience=5)

@@ -53,7 +53,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=5),
+    dict(type='LinearLR', start_factor=0.1, end=5 / 300),
     dict(type='ExponentialLR', gamma=0.98),
 ]
 ema = dict(decay=0.9999)

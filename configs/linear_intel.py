@@ -47,7 +47,4 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=1),
-    dict(type='CosineAnnealingLR', begin=1, end=3, T_max=2, eta_min=1e-6),
-]
+schedule = dict(warmup=1 / 3, warmup_from=0.04, decay='cosine', lowest=1e-6)

@@ -30,7 +30,4 @@ log_interval = 2
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4, fused=True), clip_grad=dict(max_norm=10.0)
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=5),
-    dict(type='CosineAnnealingLR', begin=5, end=150, T_max=145, eta_min=1e-5),
-]
+schedule = dict(warmup=1 / 30, warmup_from=0.04, decay='cosine', lowest=1e-5)

@@ -70,7 +70,4 @@ optim_wrapper = dict(
     optimizer=dict(type='RMSpropTF', lr=0.004, alpha=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, begin=0, end=1),
-    dict(type='CosineAnnealingLR', begin=1, end=41, T_max=40, eta_min=0.0),
-]
+schedule = dict(warmup=1 / 41, warmup_from=0.1, decay='cosine')

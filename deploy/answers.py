@@ -9,25 +9,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from heads.base import Head
 from heads.boxes import to_pixels
 
+# Pixels of the longer side of a mask, where pictures may have any size. A network sees 513 or so.
+LONGEST = 1024
+
 
 class Geometry(NamedTuple):
-    """Sizes (height, width) in pixels, known when a program is made.
+    """Sizes (height, width) in pixels.
+
+    Known when a program is made; where pictures may have any size, `picture` and `content` are float64
+    scalars that it computes itself.
 
     Attributes:
         picture: of the pictures that the program takes.
         network: of the images that the network sees.
         content: of the part of those, from the upper left corner, that the picture fills; None for all.
+        longest: of a mask's sides; masks of larger pictures are smaller than these. None: never.
     """
 
-    picture: tuple[int, int]
+    picture: tuple[Any, Any]
     network: tuple[int, int]
-    content: tuple[int, int] | None
+    content: tuple[Any, Any] | None
+    longest: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sizes are scalars of the program."""
+        return isinstance(self.picture[0], Tensor)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ def _as_it_is(answer: Mapping[str, Tensor], geometry: Geometry) -> Mapping[str, 
 
 def _finish_boxes(head: Head, outputs: Any, geometry: Geometry) -> dict[str, Tensor]:
     answer = head.decode(outputs)
+    if geometry.is_open:
+        return {**answer, 'boxes': _open_pixels(answer['boxes'], geometry)}
     size, where = geometry.picture, {'input_size': geometry.network, 'content_size': geometry.content}
     return {**answer, 'boxes': to_pixels(answer['boxes'], size, **where)}
 
@@ -69,16 +85,62 @@ def _restore_boxes(answer: Mapping[str, Tensor], geometry: Geometry) -> Mapping[
     return {**answer, 'boxes': answer['boxes'] * answer['boxes'].new_tensor([columns, rows] * 2)}
 
 
+def _open_pixels(boxes: Tensor, geometry: Geometry) -> Tensor:
+    """Do what `heads.boxes.to_pixels` does, with sizes that the program computes."""
+
+    def by_side(height: Tensor, width: Tensor) -> Tensor:
+        return torch.stack([width, height] * 2).to(boxes.dtype)
+
+    if geometry.content is not None:
+        within, whole = geometry.content, geometry.network
+        boxes = boxes * by_side(whole[0] / within[0], whole[1] / within[1])
+    return boxes.clamp(0, 1) * by_side(*geometry.picture)
+
+
 def _finish_mask(head: Head, outputs: Any, geometry: Geometry) -> dict[str, Tensor]:
-    height, width = geometry.content or geometry.network
-    pixels = head.decode(outputs, input_size=geometry.network)['scores'][:, :, :height, :width]
-    if (height, width) != geometry.picture:
-        pixels = F.interpolate(pixels, size=geometry.picture, mode='bilinear', align_corners=False)
+    pixels = head.decode(outputs, input_size=geometry.network)['scores']
+    if geometry.is_open:
+        pixels = _open_enlarged(pixels, geometry)
+    else:
+        height, width = geometry.content or geometry.network
+        pixels, size = pixels[:, :, :height, :width], mask_size(geometry)
+        if (height, width) != size:
+            pixels = F.interpolate(pixels, size=size, mode='bilinear', align_corners=False)
     return {
         'mask': pixels.argmax(dim=1).byte(),
         'scores': pixels.softmax(dim=1).amax(dim=1),
         'cells': head.decode(outputs)['scores'],
     }
+
+
+def mask_size(geometry: Geometry) -> tuple[int, int]:
+    """Return the (height, width) of a picture's mask: the picture's, unless that is larger than `longest`."""
+    height, width = geometry.picture
+    scale = 1.0 if geometry.longest is None else min(1.0, geometry.longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _open_enlarged(pixels: Tensor, geometry: Geometry) -> Tensor:
+    """Enlarge scores (1, C, h, w) of the content as F.interpolate does, to the `mask_size`."""
+    scale = torch.ones_like(geometry.picture[0])
+    if geometry.longest is not None:
+        scale = (geometry.longest / torch.maximum(*geometry.picture)).clamp(max=1)
+    for axis, picture in enumerate(geometry.picture):
+        new = (picture * scale).round().clamp(min=1)
+        old = torch.full_like(new, geometry.network[axis])
+        if geometry.content is not None:
+            old = geometry.content[axis]
+        length: Any = new.long().item()
+        torch._check(length >= 1)
+        place = (torch.arange(length, dtype=new.dtype, device=new.device) + 0.5) * (old / new) - 0.5
+        place = torch.minimum(place.clamp(min=0), old - 1)
+        low = place.floor()
+        high = torch.minimum(low + 1, old - 1)
+        share = (place - low).to(pixels.dtype)
+        share = share[:, None] if axis == 0 else share
+        before, after = (pixels.index_select(2 + axis, each.long()) for each in (low, high))
+        pixels = before + (after - before) * share
+    return pixels
 
 
 def _restore_cells(answer: Mapping[str, Tensor], geometry: Geometry) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.answers import LONGEST
 from deploy.description import Description, Values
 from deploy.parity import LIMITS
 from tasks.errors import listing
@@ -53,14 +54,17 @@ def write_card(
         scores: the checkpoint's own, where it was scored.
     """
     names = list(written[0].measured)
-    height, width = description.picture
+    height, width = description.picture or (None, None)
+    sizes = f'Pictures are {height} pixels high and {width} wide.'
+    if description.picture is None:
+        sizes = f'One picture at a time, of any size. A mask has at most {LONGEST} pixels on its longer side.'
     if description.inside:
         preparing = 'The program itself does: ' + '; '.join(map(str, description.preprocess)) + '.'
     else:
         preparing = (
             'Bring the picture to that size first, as these transforms do: '
             + '; '.join(map(str, description.preprocess))
-            + '. Export with `--size HxW` to have the program do it.'
+            + '. Export with `--size any` to have the program do it.'
         )
     lines = [
         f'<!-- {MARK} -->',
@@ -77,8 +81,7 @@ def write_card(
         '|---|---|---|---|',
         *(_row(each) for each in (description.input, *description.outputs)),
         '',
-        f'Pictures are {height} pixels high and {width} wide. {preparing} Pixels stay 0 to 255: the program '
-        'normalises.',
+        f'{sizes} {preparing} Pixels stay 0 to 255: the program normalises.',
         '',
         '## Does it say what the model says?',
         '',

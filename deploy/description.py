@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from deploy.answers import FORMS, PLAIN, Form, Geometry
+from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
+from tasks.data.augment import Augment
 from tasks.errors import UserError
 
 FORMAT = 1
@@ -24,7 +25,7 @@ class Values(pydantic.BaseModel):
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]  # 'batch' where any number of pictures goes
+    shape: tuple[int | str, ...]  # a name, 'batch' or 'height', where any number goes
     meaning: str
 
 
@@ -39,7 +40,8 @@ class Description(pydantic.BaseModel):
         inside: the transforms of `preprocess` are part of the program; else the pictures come to it
             transformed. Normalisation always is.
         preprocess: config entries of the transforms.
-        picture, network, content: see `deploy.answers.Geometry`.
+        picture, network, content: see `deploy.answers.Geometry`; `picture` is None where one picture of any
+            size goes in, whose content is then what the transforms make of it.
         raw: None for answers; for a head's own outputs how they nest: one tensor, a dict or a tuple.
         model: plain arguments of `tasks.model.VisionModel`.
         channels, strides: of the backbone's maps.
@@ -56,7 +58,7 @@ class Description(pydantic.BaseModel):
     outputs: tuple[Values, ...]
     inside: bool
     preprocess: tuple[dict[str, Any], ...]
-    picture: Size
+    picture: Size | None
     network: Size
     content: Size | None
     raw: Literal['tensor', 'dict', 'tuple'] | None
@@ -69,10 +71,11 @@ class Description(pydantic.BaseModel):
     config: dict[str, Any]
     versions: dict[str, str | None]
 
-    @property
-    def geometry(self) -> Geometry:
-        """The sizes of pictures and images."""
-        return Geometry(self.picture, self.network, self.content)
+    def geometry_of(self, size: Size) -> Geometry:
+        """Return the sizes that go with a picture of this (height, width), if any may come."""
+        if self.picture is not None:
+            return Geometry(self.picture, self.network, self.content)
+        return Geometry(size, self.network, Augment(self.preprocess).content_size(*size), LONGEST)
 
     @property
     def form(self) -> Form:

@@ -5,7 +5,7 @@ looked up in registries, as for checkpoints. docs/deploy.md says what each engin
 file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ class ExportedModel(nn.Module):
         """What of a checkpoint's content is needed to score it: `classes` and `config`."""
         return {'classes': list(self.classes), 'config': self.description.config}
 
+    @property
+    def mean_pixel(self) -> tuple[int, ...] | None:
+        """RGB in 0..255 that the program's normalisation makes zero; None where it does not say."""
+        try:
+            return tuple(round(255 * value) for value in self.description.model['normalise']['mean'])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+
     def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         """Return all outputs of the program itself, by name.
 
@@ -86,13 +94,31 @@ class ExportedModel(nn.Module):
         """
         return self._compute(pictures, self.names)
 
-    def predict(self, inputs: Any, *, batch_size: int = 16) -> Any:
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 16,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Any:
         """Answer for one picture or many; see `tasks.answer.Predictor.predict`."""
-        return self.predictor.predict(inputs, batch_size=batch_size)
+        return self.predictor.predict(
+            inputs, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
 
-    def predict_each(self, pictures: Sequence[Picture], *, batch_size: int = 1) -> Iterator[Any]:
-        """Yield one result per picture, reading `batch_size` of them at a time."""
-        return self.predictor.predict_each(pictures, batch_size=batch_size)
+    def predict_each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
+        return self.predictor.predict_each(
+            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
 
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the program's input, RGB uint8 (h, w, 3)."""
@@ -107,11 +133,15 @@ class ExportedModel(nn.Module):
         return {name: torch.from_numpy(each) for name, each in self._compute(pictures, self._needed).items()}
 
     def _compute(self, pictures: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-        size = self.description.picture
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (*size, 3):
+        shape = self.description.input.shape
+        fits = pictures.ndim == 4 and all(
+            isinstance(side, str) or side == got
+            for side, got in zip(shape[1:], pictures.shape[1:], strict=True)
+        )
+        if pictures.dtype != np.uint8 or not fits or 0 in pictures.shape[1:]:
             raise UserError(
-                f'{self.path} takes RGB uint8 pictures (batch, {size[0]}, {size[1]}, 3), got '
-                f'{pictures.dtype} {pictures.shape}: bring them there, or export another with --size HxW'
+                f'{self.path} takes RGB uint8 pictures (batch, {shape[1]}, {shape[2]}, 3), got '
+                f'{pictures.dtype} {pictures.shape}: bring them there, or export another with --size any'
             )
         run, batch = self._start(names), self.description.batch
         if batch is None:
@@ -153,10 +183,12 @@ class _Placing:
     ) -> Any:
         """Return one answer per image; see `Head.predict`."""
         description = self._description
+        # All pictures of a batch have one size.
+        geometry = description.geometry_of(image_sizes[0])
         if description.inside:
-            contents = [description.content] * len(image_sizes)
+            contents = [geometry.content] * len(image_sizes)
             where = {'input_size': description.network, 'content_sizes': contents}
         if description.raw:
             return self._head.predict(unnamed(outputs, description.raw), image_sizes, **where)
-        answer = description.form.restore(outputs, description.geometry)
+        answer = description.form.restore(outputs, geometry)
         return self._head.place(answer, image_sizes, **where)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from deploy.description import DATA_KEYS, Description, Values
 from deploy.engines import ExportedModel
 from deploy.formats import BATCH, INPUT, Traced, find_format, trace
 from deploy.parity import differences, expected_answer, generated_pictures, too_large
-from deploy.program import Program
+from deploy.program import EXAMPLES, Program
 from tasks.answer import to_image
 from tasks.checkpoints.file import read_checkpoint
 from tasks.checkpoints.load import model_from_checkpoint
@@ -39,7 +39,7 @@ def export(
     formats: Sequence[str],
     *,
     out: Path,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Literal['any'] | None = None,
     batch: int | None = None,
     raw: bool = False,
     check: Sequence[str | Path] = (),
@@ -52,9 +52,9 @@ def export(
         checkpoint: a Kestrel checkpoint.
         formats: names of `deploy.formats.FORMATS`.
         out: folder to write to; the files are called as the checkpoint.
-        size: (height, width) of the pictures; the transforms are then part of the program. None: pictures
-            come as the model's own transforms make them.
-        batch: how many pictures at a time; None for any number.
+        size: (height, width) of the pictures, or 'any'; the transforms are then part of the program. None:
+            pictures come as the model's own transforms make them.
+        batch: how many pictures at a time; None for any number, which is one where size is 'any'.
         raw: end at the head's outputs.
         check: pictures and folders to compare on, at most `CHECKED` pictures; by default generated ones.
         data_root: where the checkpoint's data lies; checkpoint and files are then scored on it.
@@ -74,28 +74,42 @@ def export(
     check_writable(others, overwrite=overwrite, hint='Choose another --out')
     model = model_from_checkpoint(content, source=str(checkpoint)).eval()
     program = Program(model, size=size, raw=raw)
-    pictures = (
-        chosen_pictures(program, model, check) if check else generated_pictures(program.geometry.picture)
-    )
+    if program.any_size:
+        if batch not in (None, 1):
+            raise UserError(f'pictures of any size come one at a time, not {batch}: leave --batch out')
+        batch = 1
+        if fixed := [each.name for each in wanted if each.fixed]:
+            raise UserError(f'{fixed[0]} takes pictures of one size only: give --size HxW instead of any')
+    pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)
-    traced = trace(program, description.model_dump_json(), batch=batch)
+    described = {
+        fixed: description_for(description, batch=batch, fixed=fixed)
+        for fixed in {each.fixed for each in wanted}
+    }
+    traced = {
+        fixed: trace(program, each.model_dump_json(), batch=each.batch) for fixed, each in described.items()
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix='.export_') as folder:
             scratch = Path(folder)
             written = [
-                _write(traced, module, scratch / path.name)
-                for path, module in zip(targets, modules, strict=True)
+                _write(traced[each.fixed], module, scratch / path.name)
+                for each, path, module in zip(wanted, targets, modules, strict=True)
             ]
-            expected = expected_answer(model, program, pictures)
+            expected = [expected_answer(model, program, alike) for alike in pictures]
             for each in written:
-                found = ExportedModel(each.path).run(pictures)
-                each.measured = differences(expected, found, task=None if raw else model.task.name)
+                exported = ExportedModel(each.path)
+                for one, alike in zip(expected, pictures, strict=True):
+                    found = differences(one, exported.run(alike), task=None if raw else model.task.name)
+                    each.measured |= {
+                        name: max(value, each.measured.get(name, 0)) for name, value in found.items()
+                    }
                 _check(each, checkpoint)
                 if data_root is not None:
                     each.scores = scores_of(each.path, model, data_root)
             of_checkpoint = scores_of(checkpoint, model, data_root) if data_root is not None else {}
-            text = f'{len(pictures)} {"pictures of yours" if check else "generated pictures"}'
+            text = f'{sum(map(len, pictures))} {"pictures of yours" if check else "generated pictures"}'
             write_card(scratch / CARD, description, written, pictures=text, scores=of_checkpoint)
             for file in sorted(scratch.iterdir()):
                 shutil.move(file, out / file.name)
@@ -129,19 +143,16 @@ def describe(
     program: Program, model: VisionModel, content: Mapping[str, Any], checkpoint: Path, *, batch: int | None
 ) -> Description:
     """Return what a program says of itself; `content` is that of the checkpoint."""
-    with torch.no_grad():
-        one, two = program(program.blank(1)), program(program.blank(2))
     first = BATCH if batch is None else batch
     meanings = {} if program.raw else program.form.meanings
     outputs = [
         Values(
             name=name,
             dtype=str(each.dtype).removeprefix('torch.'),
-            # Default boxes, for example, are there once for all pictures.
-            shape=(first, *each.shape[1:]) if each.shape[0] != two[name].shape[0] else each.shape,
+            shape=shape,
             meaning=meanings.get(name, 'what the head computes' if program.raw else 'what the head decodes'),
         )
-        for name, each in one.items()
+        for name, (each, shape) in program.shapes(first).items()
     ]
     inside = program.transforms is not None
     meaning = 'RGB, rows from the top'
@@ -151,15 +162,15 @@ def describe(
         input=Values(
             name=INPUT,
             dtype='uint8',
-            shape=(first, *program.geometry.picture, 3),
+            shape=(first, *(program.picture or ('height', 'width')), 3),
             meaning=meaning if inside else f'{meaning}, as the transforms of `preprocess` make them',
         ),
         outputs=tuple(outputs),
         inside=inside,
         preprocess=tuple(to_plain(model.preprocess)),
-        picture=program.geometry.picture,
-        network=program.geometry.network,
-        content=program.geometry.content,
+        picture=program.picture,
+        network=program.network,
+        content=None if program.picture is None else program.geometry_of(program.picture).content,
         raw=program.nest,
         model=to_plain(model.spec),
         channels=tuple(model.backbone.channels),
@@ -172,13 +183,37 @@ def describe(
     )
 
 
-def chosen_pictures(program: Program, model: VisionModel, chosen: Sequence[str | Path]) -> np.ndarray:
-    """Return pictures and those of folders as the program takes them, uint8 (B, H, W, 3)."""
-    height, width = program.geometry.picture
+def description_for(description: Description, *, batch: int | None, fixed: bool) -> Description:
+    """Return the description of a program as a format of a fixed batch has it, or as it is."""
+    if not fixed:
+        return description
+
+    def own(values: Values) -> Values:
+        shape = tuple((batch or 1) if side == BATCH else side for side in values.shape)
+        dtype = 'int32' if values.dtype == 'int64' else values.dtype
+        return values.model_copy(update={'shape': shape, 'dtype': dtype})
+
+    return description.model_copy(
+        update={'input': own(description.input), 'outputs': tuple(map(own, description.outputs))}
+    )
+
+
+def chosen_pictures(program: Program, model: VisionModel, chosen: Sequence[str | Path]) -> list[np.ndarray]:
+    """Return pictures and those of folders as the program takes them, batches uint8 (B, H, W, 3)."""
     images = [to_image(path) for path in find_images([str(each) for each in chosen])[:CHECKED]]
     if program.transforms is None:
-        return np.stack([model.to_input(image) for image in images])
-    return np.stack([np.asarray(cv2.resize(image, (width, height))) for image in images])
+        return [np.stack([model.to_input(image) for image in images])]
+    if program.picture is None:
+        return [image[None] for image in images]
+    height, width = program.picture
+    return [np.stack([np.asarray(cv2.resize(image, (width, height))) for image in images])]
+
+
+def examples(program: Program) -> list[np.ndarray]:
+    """Return generated pictures as the program takes them, batches uint8 (B, H, W, 3)."""
+    if program.picture is None:
+        return [generated_pictures(size, count=1, seed=seed) for seed, size in enumerate(EXAMPLES)]
+    return [generated_pictures(program.picture)]
 
 
 def scores_of(path: Path, model: VisionModel, data_root: str) -> dict[str, float]:

@@ -33,11 +33,13 @@ class Traced(NamedTuple):
         program: takes `pictures`, uint8 (B, H, W, 3), and returns tensors by name.
         outputs: their names, in order.
         description: JSON of a `deploy.description.Description`.
+        shape: of an example of `pictures`.
     """
 
     program: ExportedProgram
     outputs: tuple[str, ...]
     description: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,17 @@ class Format:
         ending: of its files.
         needs: modules that must be importable to write it.
         runs_on: those that must be to run it.
+        fixed: it takes pictures of one size, and a number of them that is fixed, by default 1; its whole
+            numbers have 32 bits.
+        hint: how to install what it needs, where the extra alone does not do.
     """
 
     name: str
     ending: str
     needs: tuple[str, ...] = ()
     runs_on: tuple[str, ...] = ()
+    fixed: bool = False
+    hint: str = ''
 
     def module(self, *, writing: bool = False) -> Any:
         """Return the module of the format.
@@ -66,7 +73,7 @@ class Format:
         if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
             raise UserError(
                 f'{"writing" if writing else "running"} the format {self.name} needs {", ".join(missing)}, '
-                f"not installed here: pip install -c constraints.txt -e '.[{self.name}]'"
+                f"not installed here: pip install -c constraints.txt -e '.[{self.name}]'{self.hint}"
             )
         return importlib.import_module(f'deploy.{self.name}_format')
 
@@ -77,6 +84,15 @@ FORMATS = {
         Format('torch', '.pt2'),
         Format('onnx', '.onnx', ('onnx', 'onnxscript', 'onnxruntime'), ('onnx', 'onnxruntime')),
         Format('openvino', '.xml', ('onnx', 'onnxscript', 'openvino'), ('openvino',)),
+        Format(
+            'litert',
+            '.tflite',
+            ('litert_torch', 'ai_edge_litert'),
+            ('ai_edge_litert',),
+            fixed=True,
+            hint="; to write it also pip install 'litert-torch==0.10.0', then 'typing-extensions>=4.16'",
+        ),
+        Format('executorch', '.pte', ('executorch',), ('executorch',), fixed=True),
     )
 }
 
@@ -101,6 +117,8 @@ def trace(program: Program, description: str, *, batch: int | None = None) -> Tr
     """Trace a program for any number of pictures, or for exactly `batch`."""
     # Two, because torch.export takes one for a constant.
     shapes = {INPUT: {0: torch.export.Dim(BATCH)}} if batch is None else None
+    if program.any_size:
+        shapes = {INPUT: {1: torch.export.Dim('height', min=1), 2: torch.export.Dim('width', min=1)}}
     with torch.no_grad():
         traced = torch.export.export(program, (program.blank(batch or 2),), dynamic_shapes=shapes)
         outputs = tuple(program(program.blank(1)))
@@ -108,4 +126,4 @@ def trace(program: Program, description: str, *, batch: int | None = None) -> Tr
     for node in traced.graph.nodes:
         for note in ('stack_trace', 'nn_module_stack', 'torch_fn'):  # the first names folders of this machine
             node.meta.pop(note, None)
-    return Traced(traced, outputs, description)
+    return Traced(traced, outputs, description, (*program.blank(batch or 2).shape,))

@@ -4,6 +4,7 @@ Written by torch's exporter over torch.export. The one before it is not used: it
 TensorFlow's padding at a batch of three, and gave DeepLab other masks without a word.
 """
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 import heads.detections
 from deploy.description import KEY
-from deploy.formats import BATCH, INPUT, Run, Traced
+from deploy.formats import INPUT, Run, Traced
 
 assert heads.detections  # defines kestrel::suppress
 
@@ -48,11 +49,13 @@ def translated(traced: Traced) -> onnx.ModelProto:
     del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
+    about = json.loads(traced.description)
+    shapes = {each['name']: each['shape'] for each in (about['input'], *about['outputs'])}
     for value in [*model.graph.input, *model.graph.output]:
         del value.metadata_props[:]
-        for size in value.type.tensor_type.shape.dim[:1]:
-            if size.dim_param:
-                size.dim_param = BATCH
+        for size, name in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            if isinstance(name, str):
+                size.dim_param = name
     onnx.helper.set_model_props(model, {KEY: traced.description})
     onnx.checker.check_model(model)
     return model

@@ -1,6 +1,7 @@
 """The format OpenVINO: a `.xml` file, and weights beside it in `.bin`, for Intel's and ARM's processors."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,35 @@ from deploy.description import KEY
 from deploy.formats import INPUT, Run, Traced
 
 
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    """Return the one core of this process, which lives as long as it.
+
+    Each gives the thread a stack for signals with its first CPU model and puts the former back when it goes:
+    of two that go in the order they came the first one's is left, freed, and Ctrl-C ends the process.
+    """
+    return openvino.Core()
+
+
 def write(traced: Traced, path: Path) -> None:
     """Write `path` and its `.bin`, with float32 weights."""
     from deploy.onnx_format import translated
 
     # What convert_model does to such a file, without its message home.
-    model = openvino.Core().read_model(translated(traced).SerializeToString())
+    model = _core().read_model(translated(traced).SerializeToString())
     model.set_rt_info(traced.description, KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def read(path: Path) -> str | None:
     """Return what the file says of itself."""
-    model = openvino.Core().read_model(path)
+    model = _core().read_model(path)
     return str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None
 
 
 def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
     """Compile the file for the CPU; what other outputs would need is not computed."""
-    core = openvino.Core()
+    core = _core()
     model = core.read_model(path)
     both = zip(model.get_results(), model.outputs, strict=True)
     results = [result for result, output in both if output.names & {*outputs}]

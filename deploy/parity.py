@@ -27,11 +27,12 @@ def expected_answer(model: VisionModel, program: Program, pictures: np.ndarray) 
         pictures: RGB uint8 (B, H, W, 3).
     """
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    geometry = program.geometry_of(pictures.shape[1:3])
     with torch.no_grad():
         if program.transforms is not None:
             images = program.transforms.on_tensors(images)
         outputs = model.infer(images)
-        answer = named(outputs) if program.raw else program.form.finish(model.head, outputs, program.geometry)
+        answer = named(outputs) if program.raw else program.form.finish(model.head, outputs, geometry)
     return {name: each.cpu().numpy() for name, each in answer.items()}
 
 

@@ -7,7 +7,7 @@ norms become part of the convolutions before them.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -16,13 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deploy.answers import FORMS, PLAIN, Form, Geometry
+from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
 from heads.base import Head
 from layers import LenientBatchNorm2d
+from tasks.data.any_size import number
 from tasks.errors import UserError
 from tasks.model import VisionModel
 
 Size = tuple[int, int]
+ANY = 'any'
+# Sizes on which programs for any are traced and compared: landscape, portrait, smaller than most networks'.
+EXAMPLES = ((341, 473), (640, 360), (61, 97))
 NORMS = (nn.BatchNorm2d, LenientBatchNorm2d)  # and no others: timm's of the same base activate as well
 
 
@@ -32,12 +36,14 @@ class Program(nn.Module):
     Args:
         model: whose weights it takes; the model itself stays as it is.
         size: (height, width) of the pictures, of whatever size, which the program itself brings to the
-            network's. None: the pictures come as the model's transforms made them.
+            network's. 'any': one picture at a time, of any size. None: the pictures come as the model's
+            transforms made them.
         raw: end at the outputs of the head's `forward`.
 
     Attributes:
         form: what comes out.
-        geometry: the sizes of pictures and images.
+        any_size: whether one picture of any size goes in.
+        network: (height, width) of the images that the network sees.
         nest: 'tensor', 'dict' or 'tuple' when `raw`, else None.
 
     Raises:
@@ -48,7 +54,9 @@ class Program(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: VisionModel, *, size: Size | None = None, raw: bool = False) -> None:
+    def __init__(
+        self, model: VisionModel, *, size: Size | Literal['any'] | None = None, raw: bool = False
+    ) -> None:
         super().__init__()
         self.transforms = None if size is None else model.predictor.transforms
         self.backbone, self.head = fold_norms(model.backbone), fold_norms(model.head)
@@ -58,13 +66,9 @@ class Program(nn.Module):
         self.form: Form = FORMS.get(model.task.name, PLAIN)
         self.raw = raw
         self.nest: Literal['tensor', 'dict', 'tuple'] | None = None
-        if size is None:
-            fixed = fixed_size(model)
-            self.geometry = Geometry(fixed, fixed, None)
-        else:
-            seen = self._images(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape
-            content = model.predictor.transforms.content_size(*size)
-            self.geometry = Geometry(size, (seen[2], seen[3]), content)
+        self.any_size = size == ANY
+        self.picture: Size | None = None if self.any_size else fixed_size(model) if size is None else size  # type: ignore[assignment]
+        self.network: Size = self._images(self.blank(1)).shape[2:]  # type: ignore[assignment]
         name = type(self.head).__name__
         if not raw and type(self.head).decode is Head.decode:
             raise UserError(
@@ -75,7 +79,7 @@ class Program(nn.Module):
         try:
             with torch.no_grad():
                 found = self.head(self.backbone(self._images(self.blank(1))))
-                self._say(found)
+                self._say(found, self.geometry_of(self.blank(1).shape[1:3]))
         except KeyError as error:
             raise UserError(
                 f'{name}.decode gives no {error}, which a program of {model.task.name} answers with: add it, '
@@ -87,8 +91,35 @@ class Program(nn.Module):
                 self.nest = 'tensor'
 
     def blank(self, batch: int) -> Tensor:
-        """Return black pictures of the size it takes, uint8 (batch, H, W, 3)."""
-        return torch.zeros(batch, *self.geometry.picture, 3, dtype=torch.uint8)
+        """Return black pictures of the size it takes, or one that it may, uint8 (batch, H, W, 3)."""
+        return torch.zeros(batch, *(self.picture or EXAMPLES[0]), 3, dtype=torch.uint8)
+
+    def geometry_of(self, size: Sequence[int]) -> Geometry:
+        """Return the sizes that go with pictures of (height, width), one that it takes."""
+        size = (size[0], size[1])
+        content = None if self.transforms is None else self.transforms.content_size(*size)
+        return Geometry(size, self.network, content, LONGEST if self.any_size else None)
+
+    def shapes(self, batch: int | str) -> dict[str, tuple[Tensor, tuple[int | str, ...]]]:
+        """Return by name an example of each output and its shape, with names for sizes that differ."""
+        with torch.no_grad():
+            one = self(self.blank(1))
+            if self.any_size:
+                two = self(torch.zeros(1, *EXAMPLES[1], 3, dtype=torch.uint8))
+            else:
+                two = self(self.blank(2))
+        names = (batch, 'height', 'width', 'depth')
+        return {
+            # Default boxes, for example, are there once for all pictures.
+            key: (
+                each,
+                tuple(
+                    side if side == other else name
+                    for side, other, name in zip(each.shape, two[key].shape, names, strict=False)
+                ),
+            )
+            for key, each in one.items()
+        }
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Answer for RGB uint8 pictures (B, H, W, 3).
@@ -97,16 +128,26 @@ class Program(nn.Module):
             The outputs that `deploy.answers.FORMS` names for the task; with `raw` those of the head, a tensor
             as 'outputs', items of a tuple as 'output_0', ...
         """
-        return self._say(self.head(self.backbone(self._images(pictures))))
+        if not self.any_size:
+            geometry = self.geometry_of(pictures.shape[1:3])
+            return self._say(self.head(self.backbone(self._images(pictures))), geometry)
+        assert self.transforms is not None
+        images, content = self.transforms.on_any_size(pictures[0])
+        height, width = (number(side, pictures) for side in pictures.shape[1:3])
+        outputs = self.head(self.backbone(images * self.scale + self.shift))
+        return self._say(outputs, Geometry((height, width), self.network, content, LONGEST))
 
-    def _say(self, outputs: Any) -> dict[str, Tensor]:
-        return named(outputs) if self.raw else self.form.finish(self.head, outputs, self.geometry)
+    def _say(self, outputs: Any, geometry: Geometry) -> dict[str, Tensor]:
+        return named(outputs) if self.raw else self.form.finish(self.head, outputs, geometry)
 
     def _images(self, pictures: Tensor) -> Tensor:
         """Return normalised images, float32 (B, 3, h, w)."""
         images = pictures.permute(0, 3, 1, 2)
-        images = images.float() if self.transforms is None else self.transforms.on_tensors(images)
-        return images * self.scale + self.shift
+        if self.any_size and self.transforms is not None:
+            images = self.transforms.on_any_size(pictures[0]).pixels
+        elif self.transforms is not None:
+            images = self.transforms.on_tensors(images)
+        return images.float() * self.scale + self.shift
 
 
 def named(outputs: Any) -> dict[str, Tensor]:
@@ -152,4 +193,5 @@ def fold_norms(module: nn.Module) -> Any:
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and type(norm) in NORMS:
                 sequence.register_module(place, fuse_conv_bn_eval(layer, norm))
                 sequence.register_module(after, nn.Identity())
-    return module
+    # ExecuTorch takes weights for what their order in memory says.
+    return module.to(memory_format=torch.contiguous_format)

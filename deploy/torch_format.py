@@ -33,7 +33,13 @@ WORD = re.compile(r'[\w.+]*')
 
 
 def write(traced: Traced, path: Path) -> None:
-    """Write a `.pt2` file."""
+    """Write a `.pt2` file.
+
+    Raises:
+        UserError: of pictures of any size, whose sizes would be expressions that opening evaluates.
+    """
+    if json.loads(traced.description).get('picture', True) is None:
+        raise UserError('the format torch takes pictures of one size: say --size HxW, or take onnx')
     with warnings.catch_warnings():
         # Of a weight that lies in a larger storage it says it takes the one there is; there never is another.
         warnings.filterwarnings('ignore', 'No complete tensor found in the group')

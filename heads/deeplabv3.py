@@ -127,9 +127,24 @@ class DeepLabV3Head(Head):
         """Return logits at the map's resolution, (B, num_classes, H, W)."""
         (cells,) = features
         pooled = self.pool(F.adaptive_avg_pool2d(cells, 1))  # (B, hidden, 1, 1)
+        if torch.compiler.is_exporting():
+            return self.classifier(self._project_apart(pooled, [branch(cells) for branch in self.branches]))
         pooled = pooled.expand(-1, -1, cells.shape[2], cells.shape[3])
         joined = torch.cat([pooled, *(branch(cells) for branch in self.branches)], dim=1)
         return self.classifier(self.dropout(self.project(joined)))
+
+    def _project_apart(self, pooled: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Project as `forward` does, the pooled branch by itself, which LiteRT refuses to spread."""
+        convolution, *rest = self.project
+        pooled_weight, weight = convolution.weight.split(  # type: ignore[operator]
+            [pooled.shape[1], convolution.in_channels - pooled.shape[1]],  # type: ignore[operator]
+            dim=1,
+        )
+        projected = F.conv2d(torch.cat([*maps], dim=1), weight, convolution.bias)  # type: ignore[arg-type]
+        projected = projected + F.conv2d(pooled, pooled_weight)
+        for layer in rest:
+            projected = layer(projected)
+        return projected
 
     def enlarge(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits (B, C, h, w) enlarged bilinearly to `size` = (height, width)."""

@@ -6,7 +6,10 @@ Prediction, validation and evaluation all take it. The network is any callable: 
 scales of one, an exported program in another engine.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,32 @@ import torch
 from torch import Tensor
 
 from heads.base import Head
+from tasks.data.ahead import ahead
 from tasks.data.augment import Augment
 from tasks.data.folders import find_images
-from tasks.data.images import read_image
+from tasks.data.images import ImageError, read_image
 from tasks.data.samples import SampleInfo
+from tasks.data.tiles import tile_places
 from tasks.errors import UserError
 from tasks.task import Task
 
 Picture = str | Path | np.ndarray
 # RGB uint8 (B, 3, H, W) -> what the head's `forward` returns.
 Network = Callable[[Tensor], Any]
+RETURNED_FROM = 0.05  # score of the detections that are returned when nothing else is asked for
+TILES_AT_A_TIME = 8
+
+
+class Predictions(list):
+    """The results of a folder, in sorted order.
+
+    Attributes:
+        skipped: the reason for each file that is no readable picture, by path.
+    """
+
+    def __init__(self, results: Iterable[Any], skipped: Mapping[str, str]) -> None:
+        super().__init__(results)
+        self.skipped = dict(skipped)
 
 
 class Predictor:
@@ -96,37 +115,145 @@ class Predictor:
             for answer, info, picture in zip(answers, infos, kept, strict=True)
         ]
 
-    def predict(self, inputs: Any, *, batch_size: int = 16) -> Any:
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 16,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Any:
         """Answer for one picture or many.
 
         Args:
             inputs: a path, an RGB uint8 (H, W, 3) array, a folder, or a list of paths and arrays.
             batch_size: pictures run through the network at a time.
+            score_threshold: leave out detections that score less, 0 to 1; by default 0.05, with 0 none. For
+                tasks whose results know `above`.
+            tiles: cut each picture into overlapping tiles, this many along its longer side, and join their
+                answers. For pictures much larger than the network's input, and tasks whose results know
+                `from_tiles`.
 
         Returns:
-            One result for one picture, a list for a list or folder (in sorted order). Each result keeps its
-            picture for `draw()`.
+            One result for one picture, a list for a list or folder (in sorted order). The result of one
+            picture, and that of an array, keeps it for `draw()`; others read their file again.
+            Of a folder, files that are no readable pictures are left out with a warning that names each;
+            the list's `skipped` has path -> reason. In a list of files each has its place, so there it is
+            an error.
 
         Raises:
-            UserError: a file is missing or no picture, or a folder holds none.
+            UserError: a file is missing or no picture, a folder holds none that is readable, or the task
+                has no such option.
         """
+        options: dict[str, Any] = {'score_threshold': score_threshold, 'tiles': tiles}
         if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
-            inputs = find_images([inputs])
-        elif isinstance(inputs, (str, Path, np.ndarray)) or not isinstance(inputs, Sequence):
-            return next(self.predict_each([inputs]))
-        return list(self.predict_each(inputs, batch_size=batch_size))
+            skipped: dict[str, str] = {}
+            paths = find_images([inputs])
+            found = list(self._each(paths, batch_size=batch_size, skipped=skipped, **options))
+            if not found:
+                raise UserError(f'none of the {len(paths)} files in {inputs} is a readable picture')
+            return Predictions(found, skipped)
+        if isinstance(inputs, (str, Path, np.ndarray)) or not isinstance(inputs, Sequence):
+            (result,) = self._each([inputs], batch_size=1, keep=True, **options)
+            return result
+        return list(self._each(inputs, batch_size=batch_size, **options))
 
-    def predict_each(self, pictures: Sequence[Picture], *, batch_size: int = 1) -> Iterator[Any]:
-        """Yield one result per picture, reading `batch_size` of them at a time; see `predict`."""
-        for start in range(0, len(pictures), batch_size):
-            yield from self._predict_batch(pictures[start : start + batch_size])
+    def predict_each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
+        return self._each(
+            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles, keep=True
+        )
+
+    def _each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int,
+        score_threshold: float | None,
+        tiles: int | None,
+        keep: bool = False,
+        skipped: dict[str, str] | None = None,
+    ) -> Iterator[Any]:
+        """Yield results. `keep`: they hold pictures read from files; `skipped`: takes what cannot be read."""
+        self._check_options(score_threshold, tiles)
+        threshold = RETURNED_FROM if score_threshold is None else score_threshold
+        sifts = threshold > 0 and hasattr(self.task.result, 'above')
+        read = self._read_all(pictures, skipped)
+        while batch := list(itertools.islice(read, batch_size)):
+            if tiles is None:
+                results: Iterable[Any] = self._predict_batch(batch)
+            else:
+                results = (
+                    self._predict_tiles(picture, image, tiles=tiles, threshold=threshold)
+                    for picture, image in batch
+                )
+            for (picture, _), result in zip(batch, results, strict=True):
+                if not keep and not isinstance(picture, np.ndarray):
+                    result = replace(result, image=None)
+                yield result.above(threshold) if sifts else result
+
+    def _check_options(self, score_threshold: float | None, tiles: int | None) -> None:
+        if score_threshold is not None:
+            if not hasattr(self.task.result, 'above'):
+                raise UserError(f'a score threshold is for detection; this model is for {self.task.name}')
+            if not 0 <= score_threshold <= 1:
+                raise UserError(f'score_threshold must lie in 0..1, got {score_threshold}')
+        if tiles is not None:
+            if not hasattr(self.task.result, 'from_tiles'):
+                raise UserError(
+                    f'tiles are for detection and segmentation; this model is for {self.task.name}'
+                )
+            tile_places(1, 1, tiles)  # a wrong number is said before anything is read
+
+    def _read_all(
+        self, pictures: Iterable[Picture], skipped: dict[str, str] | None
+    ) -> Iterator[tuple[Picture, np.ndarray]]:
+        """Yield each picture with its pixels; files are decoded by threads that run ahead."""
+        several = isinstance(pictures, Sequence) and len(pictures) > 1
+        if not (several and any(isinstance(each, (str, Path)) for each in pictures)):
+            for picture in pictures:
+                yield picture, to_image(picture)
+            return
+        for picture, image in ahead(to_image, pictures):
+            try:
+                yield picture, image.result()
+            except (ImageError, MemoryError) as error:
+                if skipped is None:
+                    raise
+                reason = getattr(error, 'reason', 'does not fit into memory')
+                skipped[str(picture)] = reason
+                warnings.warn(f'skipped {picture}: {reason}', stacklevel=2)
+
+    def _predict_tiles(self, picture: Picture, image: np.ndarray, *, tiles: int, threshold: float) -> Any:
+        result = self.task.result
+        places = tile_places(image.shape[0], image.shape[1], tiles)
+        if result.tiles_with_whole and len(places) > 1:
+            places.insert(0, (0, 0, image.shape[1], image.shape[0]))
+        answers = []
+        for start in range(0, len(places), TILES_AT_A_TIME):
+            part = [
+                np.ascontiguousarray(image[top:bottom, left:right])
+                for left, top, right, bottom in places[start : start + TILES_AT_A_TIME]
+            ]
+            found = self._predict_batch([(each, each) for each in part])
+            answers += [each.above(threshold) if hasattr(each, 'above') else each for each in found]
+        path = None if isinstance(picture, np.ndarray) else str(picture)
+        return result.from_tiles(answers, places, class_names=self.classes, image=image, path=path)
 
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
         return self.transforms(epoch=0, index=0, image=image)['image']
 
-    def _predict_batch(self, pictures: Sequence[Picture]) -> list[Any]:
-        originals = [to_image(picture) for picture in pictures]
+    def _predict_batch(self, pairs: Sequence[tuple[Picture, np.ndarray]]) -> list[Any]:
+        """Answer for pictures with their pixels."""
+        originals = [image for _, image in pairs]
         inputs = [self.to_input(original) for original in originals]
         infos = [
             SampleInfo(
@@ -135,7 +262,7 @@ class Predictor:
                 size=(original.shape[0], original.shape[1]),
                 content=self.transforms.content_size(original.shape[0], original.shape[1]),
             )
-            for index, (picture, original) in enumerate(zip(pictures, originals, strict=True))
+            for index, (picture, original) in enumerate(pairs)
         ]
         # Inputs of one size share a batch; transforms that keep sizes give batches of one.
         alike = len({each.shape for each in inputs}) == 1

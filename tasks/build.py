@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,33 @@ from tasks.registry import build, find
 from tasks.schema import check_config
 from tasks.task import load_tasks
 
+# mmengine's own word for it.
+DELETE_KEY = '_delete_'
+# Beside the packages, in a checkout as after an installation.
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     """Read a config file and apply `--cfg-options`.
 
     Args:
-        path: a Python config; it is run.
-        options: 'key.inner=value' strings.
+        path: a Python config, which is run; or the name of one of the project's own, as 'linear_folder'.
+        options: 'key.inner=value' strings; 'key.inner=_delete_' takes a key away, before any value is set.
 
     Raises:
-        UserError: missing or broken file, malformed option, or a value that `tasks.schema` does not allow.
+        UserError: missing or broken file, malformed option, a key to take away that is not there, keys that a
+            data set's new type does not take, or a value that `tasks.schema` does not allow.
     """
-    path = Path(path)
-    if not path.is_file():
-        nearby = [str(each) for each in sorted(Path('configs').rglob('*.py')) if '_base_' not in each.parts]
-        raise UserError(f'there is no config {path}. {closest(str(path), nearby) if nearby else ""}')
+    path = find_config(path)
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(_parse_options(options))
+        changes = _parse_options(options)
+        kinds = {key: _value_at(config, key) for key in changes if key.endswith('.dataset.type')}
+        for key in [key for key, value in changes.items() if value == DELETE_KEY]:
+            _delete(config, key)
+            del changes[key]
+        config.merge_from_dict(changes)
+        _check_new_types(config, kinds)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything can go wrong in it
@@ -44,6 +53,72 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
             config.pop(key)  # what the config imported or defined to compute its values
     check_config(config, source=str(path))
     return config
+
+
+def find_config(path: str | Path) -> Path:
+    """Return a config's file: `path` itself, or the project's own config of that name.
+
+    Names are taken with or without folder and ending: 'linear_folder', 'demo/linear_demo', 'linear_demo.py'.
+
+    Raises:
+        UserError: there is neither; the closest names are shown.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    own = [file for file in sorted(CONFIGS.rglob('*.py')) if '_base_' not in file.parts]
+    wanted = path.with_suffix('') if path.suffix == '.py' else path
+    for file in own:
+        name = file.relative_to(CONFIGS).with_suffix('')
+        if wanted in (name, Path(name.name), 'configs' / name):
+            return file
+    local = Path('configs')
+    known = [str(file) for file in sorted(local.rglob('*.py')) if '_base_' not in file.parts]
+    if not known or path.parent == Path():
+        known = [file.stem for file in own]
+    raise UserError(f'there is no config {path}. {closest(str(path), known) if known else ""}')
+
+
+def _value_at(config: Any, key: str) -> Any:
+    """Return the value at 'key.inner', with numbers for the places of a list; None where there is none."""
+    value = config
+    for part in key.split('.'):
+        try:
+            value = value[int(part)] if isinstance(value, (list, tuple)) else value.get(part)
+        except (AttributeError, IndexError, ValueError):
+            return None
+    return value
+
+
+def _delete(config: Config, key: str) -> None:
+    parent, _, last = key.rpartition('.')
+    inner = _value_at(config, parent) if parent else config
+    if not isinstance(inner, (Config, dict)) or last not in inner:
+        known = f' {closest(last, map(str, inner))}' if isinstance(inner, (Config, dict)) and inner else ''
+        raise UserError(f'--cfg-options {key}={DELETE_KEY}: the config has no {key}.{known}')
+    inner.pop(last)
+
+
+def _check_new_types(config: Config, kinds: Mapping[str, Any]) -> None:
+    """Raise UserError where a data set's type is another than it was, and does not take the former's options.
+
+    Args:
+        config: with the changes.
+        kinds: 'train_dataloader.dataset.type' -> what the config file says there.
+    """
+    for key, former in kinds.items():
+        where = key.removesuffix('.type')
+        entry = _value_at(config, where)
+        if former is None or former == entry['type']:
+            continue
+        load_tasks()
+        taken = inspect.signature(_dataset_class(entry, where=where)).parameters
+        if left := [each for each in entry if each != 'type' and each not in taken]:
+            ways = ' '.join(f'{where}.{each}={DELETE_KEY}' for each in left)
+            raise UserError(
+                f'--cfg-options {key}={entry["type"]}: it takes no {", ".join(left)}, which the config '
+                f'gives to {former}. Take them away: {ways}'
+            )
 
 
 def _parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -68,8 +143,13 @@ def data_root(config: Config, override: str | None) -> Path:
     """Return where the data lies: `--data-root`, else $KESTREL_DATA/<name>, else the config's own.
 
     KESTREL_DATA replaces the leading `data` of a config's `data/<name>`.
+
+    Raises:
+        UserError: `override` is empty.
     """
     if override is not None:
+        if not override:  # a path of nothing is the current folder
+            raise UserError('--data-root is empty: name the folder of the data, or . for this one')
         return Path(override).expanduser()
     root = Path(config.get('data_root', 'data'))
     base = os.environ.get('KESTREL_DATA')
@@ -87,10 +167,7 @@ def build_dataset(
     if loader is None:
         raise UserError(f'the config has no {stage}')
     where = f'{stage}.dataset'
-    # mmengine's own would build whatever their options name, by dotted path.
-    kind = find(DATASETS, loader.get('dataset'), where=where)
-    if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
-        raise UserError(f'{where}: {kind.__name__} is no data set of Kestrel, a VisionDataset')
+    _dataset_class(loader.get('dataset'), where=where)
     return build(
         DATASETS,
         loader.get('dataset'),
@@ -100,6 +177,14 @@ def build_dataset(
         training=stage == 'train_dataloader',
         seed=seed,
     )
+
+
+def _dataset_class(entry: Mapping[str, Any], *, where: str) -> type[VisionDataset]:
+    # mmengine's own would build whatever their options name, by dotted path.
+    kind = find(DATASETS, entry, where=where)
+    if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
+        raise UserError(f'{where}: {kind.__name__} is no data set of Kestrel, a VisionDataset')
+    return kind
 
 
 def evaluation_stage(config: Config) -> str:

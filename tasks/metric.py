@@ -14,6 +14,7 @@ import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.evaluator import BaseMetric
 
+from tasks.report.page.findings import Findings, Score
 from tasks.report.text import shown
 
 TABLE_ROWS = 30
@@ -101,6 +102,25 @@ class TaskMetric(BaseMetric):
     @abstractmethod
     def draw(self, folder: Path) -> list[Path]:
         """Write pictures and lists of results into `folder`; return the files."""
+
+    @staticmethod
+    def numbers_of(data_batch: Mapping[str, Any], count: int) -> list[int]:
+        """Return the number in the data set of each picture of a batch, -1 where it says none."""
+        infos = data_batch.get('infos')
+        return [-1] * count if infos is None else [info.index for info in infos]
+
+    def findings(self, dataset: Any = None, model: Any = None) -> Findings:
+        """Return what a report says of the last evaluation.
+
+        Args:
+            dataset: to show pictures of; None leaves them out.
+            model: to see where it looked; None leaves that out.
+        """
+        return Findings([Score(name, self.report.get(name)) for name in self.scores], notes=self.notes())
+
+    def worst(self, dataset: Any, limit: int) -> list[tuple[str, list[tuple[str, Any]]]]:
+        """Return the pictures that are most wrong: (caption, [(what it shows, picture)])."""
+        return []
 
     def class_table(
         self,

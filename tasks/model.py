@@ -5,7 +5,7 @@ uint8 or float images (B, 3, H, W) -> normalise -> backbone -> [maps] -> head.fo
                                                    evaluation: head.predict -> one typed result an image
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -163,13 +163,31 @@ class VisionModel(BaseModel):
             if was_training:
                 self.train()
 
-    def predict(self, inputs: Any, *, batch_size: int = 16) -> Any:
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 16,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Any:
         """Answer for one picture or many; see `tasks.answer.Predictor.predict`."""
-        return self.predictor.predict(inputs, batch_size=batch_size)
+        return self.predictor.predict(
+            inputs, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
 
-    def predict_each(self, pictures: Sequence[Picture], *, batch_size: int = 1) -> Iterator[Any]:
-        """Yield one result per picture, reading `batch_size` of them at a time."""
-        return self.predictor.predict_each(pictures, batch_size=batch_size)
+    def predict_each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
+        return self.predictor.predict_each(
+            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
 
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""

@@ -32,6 +32,12 @@ MOST_WORKERS = 128
 ENTRIES = sequence(MAPPING, "a list of dict(type='Name', ...)")
 ENTRY = stated(Mapping[str, Any], "dict(type='Name', ...)") | None
 FACTOR = number(least=0)
+BEGIN = stated(
+    whole(least=0) | number(least=0, below=1), 'a whole number of at least 0, or a share of the run below 1'
+)
+END = stated(
+    whole(least=1) | number(above=0, below=1), 'a whole number of at least 1, or a share of the run below 1'
+)
 
 
 class Closed(BaseModel):
@@ -121,11 +127,21 @@ class OptimWrapper(Open):
     paramwise_cfg: Paramwise | None = None
 
 
-class Schedule(Open):
-    """One of `param_scheduler`."""
+class ShortSchedule(Closed):
+    """`schedule`: warm-up, then down to the end of the run; see `tasks.training.schedule`."""
 
-    begin: whole(least=0) = 0
-    end: whole(least=1) = 1
+    warmup: BEGIN = 0
+    warmup_from: number(above=0, most=1) = 0.1
+    decay: one_of('cosine', 'poly', 'constant') = 'cosine'
+    lowest: number(least=0) = 0.0
+    power: number(least=0) = 0.9
+
+
+class Schedule(Open):
+    """One of `param_scheduler`; `begin` and `end` are epochs or, below 1, shares of the run."""
+
+    begin: BEGIN = 0
+    end: END = 1
     T_max: whole(least=1) | None = None
     step_size: whole(least=1) = 1
     milestones: sequence(whole(least=0), 'a list of whole numbers') = ()
@@ -164,6 +180,7 @@ class ConfigSchema(Closed):
     test_dataloader: Loader | None = None
     optim_wrapper: OptimWrapper | None = None
     param_scheduler: list[Schedule] | tuple[Schedule, ...] | Schedule | None = None
+    schedule: ShortSchedule | None = None
     train_cfg: Cycle | None = None
     evaluator: ENTRY = None
     ema: Averaging | Literal[False] | None = None
@@ -176,6 +193,7 @@ class ConfigSchema(Closed):
     seed: whole(least=0, most=2**32 - 1) = 0
     sync_bn: SWITCH = False
     tensorboard: SWITCH = False
+    vis_backends: ENTRIES = ()
     work_dir: TEXT | None = None
 
 
@@ -214,6 +232,12 @@ class Preprocess(Open):
     transforms: ENTRIES
 
 
+class Split(Open):
+    """`split` of a checkpoint: the pictures that its run set aside, by name below the data root."""
+
+    held_out: sequence(TEXT, 'a list of names')
+
+
 class CheckpointSchema(Open):
     """A checkpoint of any format."""
 
@@ -228,6 +252,7 @@ class CheckpointSchema(Open):
     iter: whole(least=0) = 0
     config: MAPPING | None = None
     training: TrainingState | None = None
+    split: Split | None = None
 
 
 def check_config(config: Config, *, source: str = 'the config', training: bool = False) -> None:

@@ -88,7 +88,7 @@ CONFIG = """
         type='ImageFolder', split='test', augment=[dict(type='ResizeCenterCrop', resize=36, crop=32)]))
     train_cfg = dict(max_epochs=2)
     optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9))
-    param_scheduler = [dict(type='CosineAnnealingLR', T_max=2, end=2)]
+    param_scheduler = [dict(type='CosineAnnealingLR')]
 """
 
 

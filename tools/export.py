@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -15,14 +16,19 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a Kestrel checkpoint (.pth)')
     parser.add_argument(
-        '--to', required=True, metavar='FORMAT[,FORMAT]', help='torch (.pt2), onnx (.onnx), openvino (.xml)'
+        '--to',
+        required=True,
+        metavar='FORMAT[,FORMAT]',
+        help='torch (.pt2), onnx (.onnx), openvino (.xml), litert (.tflite), executorch (.pte), web (a folder, '
+        'for browsers)',
     )
     parser.add_argument('--out', metavar='DIR', help='where to write (default: beside the checkpoint)')
     parser.add_argument(
         '--size',
         type=picture_size,
-        metavar='HxW',
-        help='take pictures of this size and resize them inside (default: pictures that were resized before)',
+        metavar='HxW|any',
+        help='take pictures of this size, or one at a time of any size, and resize them inside (default: '
+        'pictures that were resized before)',
     )
     parser.add_argument(
         '--batch',
@@ -38,15 +44,24 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='replace files there that Kestrel did not make'
     )
+    parser.add_argument(
+        '--web-runtime',
+        metavar='PATH',
+        help="for web, needed once: npm's archive or folder of it (npm pack onnxruntime-web@1.30.0)",
+    )
     parser.add_argument('--data-root', metavar='DIR', help='also score the files on the data that lies there')
     return parser.parse_args()
 
 
-def picture_size(text: str) -> tuple[int, int]:
-    """Parse 'HxW'."""
+def picture_size(text: str) -> Any:
+    """Parse 'HxW', or 'any', which stays as it is."""
+    if text == 'any':
+        return text
     height, _, width = text.lower().partition('x')
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f'must be HEIGHTxWIDTH in pixels, as 480x640, got {text!r}')
+        raise argparse.ArgumentTypeError(
+            f"must be HEIGHTxWIDTH in pixels, as 480x640, or 'any', got {text!r}"
+        )
     return int(height), int(width)
 
 
@@ -63,22 +78,40 @@ def main() -> None:
     arguments = parse_arguments()
     from deploy.export import export
 
-    written = export(
-        arguments.checkpoint,
-        arguments.to.split(','),
-        out=Path(arguments.out) if arguments.out else Path(arguments.checkpoint).expanduser().parent,
-        size=arguments.size,
-        batch=arguments.batch,
-        raw=arguments.raw,
-        check=arguments.check,
-        data_root=arguments.data_root,
-        overwrite=arguments.overwrite,
-    )
+    formats = arguments.to.split(',')
+    common = {
+        'out': Path(arguments.out) if arguments.out else Path(arguments.checkpoint).expanduser().parent,
+        'check': arguments.check,
+        'data_root': arguments.data_root,
+        'overwrite': arguments.overwrite,
+    }
+    files = [each for each in formats if each != 'web']
+    written, page = [], None
+    if len(files) < len(formats):
+        from deploy.web_format import check_options, export_page
+
+        check_options(size=arguments.size, batch=arguments.batch, raw=arguments.raw)
+        page = export_page(arguments.checkpoint, runtime=arguments.web_runtime, **common)
+    if files:
+        written = export(
+            arguments.checkpoint,
+            files,
+            size=arguments.size,
+            batch=arguments.batch,
+            raw=arguments.raw,
+            **common,
+        )
+    written += [page] if page else []
     for each in written:
         apart = ', '.join(f'{name} {value:.2g}' for name, value in each.measured.items())
         scores = ''.join(f'; {name} {value:.4f}' for name, value in each.scores.items())
         print(f'{each.path}  {each.size / 1e6:.1f} MB; differs from the checkpoint by {apart}{scores}')
-    print(f'see {written[0].path.parent}/model_card.md')
+    for folder in dict.fromkeys(each.path if each is page else each.path.parent for each in written):
+        print(f'see {folder}/model_card.md')
+    if page:
+        print(
+            f'to look at the page: python -m http.server --directory {page.path} 8000, and http://localhost:8000'
+        )
 
 
 if __name__ == '__main__':

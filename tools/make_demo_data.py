@@ -2,8 +2,8 @@
 
 The same scenes (six kinds of toy-like objects on varied backgrounds) appear as an image folder
 of crops (``classification/``), as COCO (``coco/``) and as Pascal VOC (``VOCdevkit/VOC2012/``), so
-every task can be tried without a download. The same settings give the same bytes, on any number
-of workers.
+every task can be tried without a download. Recipes and checkpoints may be picked on the split val;
+nothing is ever picked on test. The same settings give the same bytes, on any number of workers.
 
     python tools/make_demo_data.py data/demo
 """
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,10 +49,13 @@ else:
 
     cv2, np = LazyModule('cv2'), LazyModule('numpy')
 
-VERSION = 2  # raise it whenever the same settings would give other bytes
+VERSION = 3  # raise it whenever the same settings would give other bytes
 MARKER = 'demo.json'
 FOLDERS = ('classification', 'coco', 'VOCdevkit')
-SPLITS = {'train': 'train2017', 'test': 'val2017'}  # our split -> folder name in COCO
+# Our split -> folder name in COCO. A split's position is its stream of random numbers.
+SPLITS = {'train': 'train2017', 'val': 'val2017', 'test': 'test2017'}
+TEST_IDS = 500_000  # picture identifiers of the split test start here, above those of the other two
+MOST_SCENES = 35_000  # of a split, so that they do
 COCO_NAME, VOC_NAME = '{:012d}.jpg', '2012_{:06d}.jpg'
 CLASSES = ('balloon', 'cone', 'fish', 'kite', 'mushroom', 'star')
 CATEGORY_IDS = (1, 3, 4, 8, 13, 17)  # with gaps like COCO's, to catch code that assumes 1..N
@@ -721,8 +725,8 @@ def write_scene(task: tuple[str, int], *, out: Path, seed: int) -> dict[str, Any
     rng = np.random.default_rng([seed, split_id, index])
     is_negative = index % 25 == 2  # fixed shares: even a very small data set holds each kind
     scene = make_scene(rng, is_negative=is_negative, has_crowd=index % 16 == 1 and not is_negative)
-    # Odd and even: splits never share an id. Neither contiguous nor regular, like real ids.
-    image_id = 1 + 2 * (7 * index + int(rng.integers(7))) + split_id
+    # Odd, even and high: splits never share an id. Neither contiguous nor regular, like real ids.
+    image_id = 1 + 2 * (7 * index + int(rng.integers(7))) + (TEST_IDS if split == 'test' else split_id)
     annotations = [describe_object(scene, number + 1) for number in range(len(scene.objects))]
 
     name, voc = VOC_NAME.format(image_id), out / 'VOCdevkit' / 'VOC2012'
@@ -789,8 +793,12 @@ def write_lists(out: Path, records: dict[str, list[dict[str, Any]]]) -> None:
             segmented=True,
         )
 
-    train, test = ([Path(VOC_NAME.format(scene['id'])).stem for scene in records[split]] for split in SPLITS)
-    for name, stems in (('train', train), ('val', test), ('trainval', sorted(train + test))):
+    lists = {
+        split: [Path(VOC_NAME.format(scene['id'])).stem for scene in scenes]
+        for split, scenes in records.items()
+    }
+    lists['trainval'] = sorted(lists['train'] + lists['val'])
+    for name, stems in lists.items():
         for folder in ('Segmentation', 'Main'):
             write_split(voc / 'ImageSets' / folder, name, stems)
     write_classes(voc / 'classes.txt', ('background', *CLASSES))
@@ -861,16 +869,18 @@ def make_demo_data(
     *,
     seed: int = 0,
     train: int = 500,
+    val: int = 100,
     test: int = 100,
     force: bool = False,
     workers: int = 0,
 ) -> bool:
     """Write the data set into ``out``; return False if it is there already.
 
-    ``train`` and ``test`` count scenes; ``workers`` 0 means one process per core. Raises
+    ``train``, ``val`` and ``test`` count scenes; ``workers`` 0 means one process per core. Raises
     FileExistsError, touching nothing, if ``out`` holds files that this tool did not write.
     """
-    settings = {'seed': seed, 'train': train, 'test': test}
+    counts = {'train': train, 'val': val, 'test': test}
+    settings = {'seed': seed, **counts}
     wanted = {'generator': 'make_demo_data', 'version': VERSION, 'settings': settings}
     marker = read_marker(out)
     if marker is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -898,11 +908,12 @@ def make_demo_data(
         for name in CLASSES:
             (out / 'classification' / split / name).mkdir(parents=True)
 
-    tasks = [('train', index) for index in range(train)] + [('test', index) for index in range(test)]
+    tasks = [(split, index) for split, count in counts.items() for index in range(count)]
     scenes = write_scenes(tasks, out=out, seed=seed, workers=workers or os.cpu_count() or 1)
     with contextlib.closing(scenes):
         records = list(show_progress(scenes, len(tasks)))
-    write_lists(out, {'train': records[:train], 'test': records[train:]})
+    drawn = iter(records)
+    write_lists(out, {split: list(islice(drawn, count)) for split, count in counts.items()})
     write_marker(out, {**complete, 'files': count_files(out)})
     return True
 
@@ -911,8 +922,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
 
     def scene_count(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f'got {text!r}, expected a number of scenes >= 1')
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_SCENES:
+            raise argparse.ArgumentTypeError(
+                f'got {text!r}, expected a number of scenes from 1 to {MOST_SCENES}'
+            )
         return int(text)
 
     parser = argparse.ArgumentParser(
@@ -923,6 +936,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes (default 0)')
     parser.add_argument(
         '--train', type=scene_count, default=500, metavar='N', help='training scenes (default 500)'
+    )
+    parser.add_argument(
+        '--val', type=scene_count, default=100, metavar='N', help='validation scenes (default 100)'
     )
     parser.add_argument(
         '--test', type=scene_count, default=100, metavar='N', help='test scenes (default 100)'
@@ -939,7 +955,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if made:
         crops = len(list((options.out / 'classification').rglob('*.jpg')))
-        print(f'{options.out}: wrote {options.train} + {options.test} scenes and {crops} crops')
+        print(
+            f'{options.out}: wrote {options.train} + {options.val} + {options.test} scenes and {crops} crops'
+        )
     else:
         print(f'{options.out}: already complete, nothing to do (--force makes it again)')
     return 0

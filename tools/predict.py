@@ -10,10 +10,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Write annotated pictures, predictions.json and a contact sheet.'
+        description='Write annotated pictures and videos, a list of what was found and a contact sheet.'
     )
     parser.add_argument('checkpoint', help='a Kestrel checkpoint (.pth), or a program of tools/export.py')
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='pictures and folders of pictures')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help="pictures, folders of pictures, patterns in quotes ('shots/**/*.jpg'), videos, camera:0",
+    )
     parser.add_argument(
         '--out', default='predictions', metavar='DIR', help='where to write (default: predictions)'
     )
@@ -24,8 +29,22 @@ def parse_arguments() -> argparse.Namespace:
         '--score-threshold',
         type=score,
         metavar='S',
-        help='detection: leave out what scores less (default: draw from 0.3 on, write everything)',
+        help='detection: leave out what scores less (default: 0.05, drawn from 0.3 on)',
     )
+    parser.add_argument(
+        '--tiles',
+        type=int,
+        metavar='N',
+        help='cut pictures into overlapping tiles, N along the longer side, and join their answers',
+    )
+    parser.add_argument(
+        '--format',
+        choices=('json', 'jsonl', 'csv', 'coco'),
+        default='json',
+        help='of the list of what was found in pictures (default: json); videos get JSON lines',
+    )
+    parser.add_argument('--seconds', type=float, metavar='S', help='video, camera: stop after S seconds')
+    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda, cuda:1, mps')
     return parser.parse_args()
 
 
@@ -40,23 +59,31 @@ def score(text: str) -> float:
 def main() -> None:
     arguments = parse_arguments()
     from tasks.checkpoints.load import load_model
-    from tasks.data.folders import find_images
-    from tasks.predict import predict_files
+    from tasks.predict.files import predict_files
+    from tasks.predict.inputs import find_inputs
+    from tasks.predict.video import predict_video
     from tasks.training.device import pick_device
 
-    find_images(arguments.inputs)  # a misspelt path should not wait for the model
-    model = load_model(arguments.checkpoint, device=pick_device())
-    done = predict_files(
-        model,
-        arguments.inputs,
-        Path(arguments.out),
-        score_threshold=arguments.score_threshold,
-        overwrite=arguments.overwrite,
-    )
-    print(
-        f'{done.pictures} pictures predicted, {len(done.skipped)} skipped; '
-        f'see {arguments.out}/contact_sheet.png and {arguments.out}/predictions.json'
-    )
+    inputs = find_inputs(arguments.inputs)  # a misspelt path should not wait for the model
+    device = pick_device() if arguments.device == 'auto' else arguments.device
+    model = load_model(arguments.checkpoint, device=device)
+    options = {
+        'score_threshold': arguments.score_threshold,
+        'tiles': arguments.tiles,
+        'overwrite': arguments.overwrite,
+    }
+    out = Path(arguments.out)
+    if inputs.pictures:
+        done = predict_files(model, inputs.pictures, out, form=arguments.format, **options)
+        print(
+            f'{done.pictures} pictures predicted, {len(done.skipped)} skipped; '
+            f'see {out}/contact_sheet.png and {done.listing}'
+        )
+    for source in inputs.videos:
+        watched = predict_video(model, source, out, seconds=arguments.seconds, **options)
+        print(f'{watched.frames} frames predicted; see {watched.video} and {watched.lines}')
+        if watched.note:
+            print(watched.note)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,7 +25,13 @@ def parse_arguments() -> argparse.Namespace:
         '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
     )
     parser.add_argument(
-        '--out', metavar='metrics.json', help='write the scores there, and pictures beside it'
+        '--data-format', metavar='NAME', help="format of one's own data, where a folder holds several"
+    )
+    parser.add_argument(
+        '--out',
+        metavar='metrics.json',
+        help='write the scores there, pictures and report.html beside it (without it: report.html only, into '
+        'the folder test beside the checkpoint)',
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='let --out replace files that Kestrel did not make'
@@ -49,9 +56,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def place_of(source: str, config: Any) -> Path:
+    """Return the folder of the run that a checkpoint or a config belongs to."""
+    if config is None:
+        return Path(source).parent
+    return Path(config.get('work_dir') or f'work_dirs/{Path(source).stem}')
+
+
 def main() -> None:
     arguments = parse_arguments()
     from tasks import evaluate, load_config
+    from tasks.build import find_config
     from tasks.errors import UserError
     from tasks.training.cpu import tune_cpu
     from tasks.training.seeding import seed_everything
@@ -59,6 +74,8 @@ def main() -> None:
     tune_cpu()
     seed_everything(0)
 
+    if not Path(arguments.source).suffix and not Path(arguments.source).exists():
+        arguments.source = str(find_config(arguments.source))  # the name of one of the project's own
     if arguments.source.endswith('.py'):
         config, checkpoint = load_config(arguments.source, arguments.cfg_options), arguments.checkpoint
         if checkpoint is None:
@@ -79,8 +96,10 @@ def main() -> None:
         checkpoint=checkpoint,
         root=arguments.data_root,
         out=arguments.out,
+        page=None if arguments.out else place_of(arguments.source, config) / 'test' / 'report.html',
         multi_scale=arguments.multi_scale,
         overwrite=arguments.overwrite,
+        data_format=arguments.data_format,
         verbose=True,
     )
 

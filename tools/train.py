@@ -18,6 +18,24 @@ def parse_arguments() -> argparse.Namespace:
         '--work-dir', metavar='DIR', help='where everything is written (default: work_dirs/<config name>)'
     )
     parser.add_argument(
+        '--data-format',
+        metavar='NAME',
+        help="format of one's own data, where a folder holds several (coco, voc, yolo, csv, labelme, masks, "
+        'folders)',
+    )
+    parser.add_argument('--epochs', type=int, metavar='N', help='length of the run; the schedule follows it')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        metavar='N',
+        help='pictures in a training batch, per process; the learning rate is scaled with it, linearly',
+    )
+    parser.add_argument(
+        '--init',
+        metavar='FILE',
+        help='start from a Kestrel checkpoint (all its weights), or from a backbone in any file of weights',
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const=True,
@@ -56,12 +74,24 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from tasks import load_config, train
+    from tasks.training.shortcuts import set_batch_size, set_epochs, set_start
+    from tasks.training.split import with_format
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.amp is not None:
         config.amp = arguments.amp
     if arguments.seed is not None:
         config.seed = arguments.seed
+    notes = [
+        change(config, value)
+        for change, value in (
+            (with_format, arguments.data_format),
+            (set_epochs, arguments.epochs),
+            (set_batch_size, arguments.batch_size),
+            (set_start, arguments.init),
+        )
+        if value is not None
+    ]
     train(
         config,
         root=arguments.data_root,
@@ -69,6 +99,7 @@ def main() -> None:
         resume=arguments.resume,
         launcher=arguments.launcher,
         threads=arguments.threads,
+        notes=notes,
     )
 
 

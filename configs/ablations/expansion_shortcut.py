@@ -35,7 +35,7 @@ val_dataloader = dict(
     num_workers=2,
     dataset=dict(
         type='ImageFolder',
-        split='test',
+        split='val',
         augment=[dict(type='ResizeCenterCrop', resize=72, crop=72)],
     ),
 )
@@ -46,7 +46,4 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=2),
-    dict(type='CosineAnnealingLR', begin=2, end=10, T_max=8, eta_min=1e-5),
-]
+schedule = dict(warmup=0.2, warmup_from=0.04, decay='cosine', lowest=1e-5)

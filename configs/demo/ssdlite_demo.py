@@ -48,6 +48,17 @@ val_dataloader = dict(
         augment=[dict(type='Resize', height=192, width=192, interpolation='linear')],
     ),
 )
+# What tools/test.py scores, and nothing is picked on.
+test_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    dataset=dict(
+        type='CocoDetection',
+        annotations='annotations/instances_test2017.json',
+        images='test2017',
+        augment=[dict(type='Resize', height=192, width=192, interpolation='linear')],
+    ),
+)
 
 train_cfg = dict(max_epochs=22, val_interval=22)
 optim_wrapper = dict(
@@ -55,7 +66,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=10.0),
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, begin=0, end=2),
-    dict(type='CosineAnnealingLR', begin=2, end=22, T_max=20, eta_min=1e-5),
-]
+schedule = dict(warmup=1 / 11, warmup_from=0.04, decay='cosine', lowest=1e-5)

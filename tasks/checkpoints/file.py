@@ -95,6 +95,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if content.get('format', 0) > FORMAT:
         raise UserError(f'{path} was written by a newer Kestrel (format {content["format"]})')
     for name, value in tensors_in(content):
+        if value.is_meta or value.is_quantized or value.is_nested or value.layout != torch.strided:
+            raise UserError(f'{path}: {name} is no plain tensor of numbers, but {value.layout}: refused')
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f'{path}: {name} is not finite: the run had diverged. Take an earlier checkpoint')
     return _as_format_2(content) if content.get('format', 0) < 2 else content

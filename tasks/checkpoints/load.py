@@ -20,7 +20,7 @@ from tasks.schema import check_config
 
 MOST_PICTURES = 4096  # of a batch, when a checkpoint says so
 
-PROGRAMS = ('.pt2', '.onnx', '.xml')  # what the files of tools/export.py end in
+PROGRAMS = ('.pt2', '.onnx', '.xml', '.pte')  # what the files of tools/export.py end in
 
 
 def load_model(
@@ -34,7 +34,7 @@ def load_model(
             never is. Or a program of tools/export.py (`.pt2`, `.onnx`, `.xml`), which gives a
             `deploy.engines.ExportedModel`: the same `predict`, `classes` and `task`, on the CPU.
         classes: class names, for a config only; by default they are read from its data.
-        device: where to put it.
+        device: where to put it; 'auto' takes a GPU where there is one.
 
     Returns:
         The model, in evaluation mode.
@@ -46,6 +46,9 @@ def load_model(
         raise UserError(f'a model is loaded from the path of a checkpoint or a config, got {source!r}')
     if is_program(source):
         return load_program(source)
+    if device == 'auto':
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = 'cpu' if found is None else found
     if str(source).endswith('.py'):
         model = build_model(load_config(source), classes=classes)
     else:
@@ -66,7 +69,19 @@ def model_from_checkpoint(content: Mapping[str, Any], *, source: str) -> VisionM
     """
     spec, transforms = content['model'], content['preprocess']['transforms']
     check_stranger(spec, transforms, source=source)
-    model = VisionModel(**spec, classes=content['classes'], preprocess=transforms)
+
+    def build() -> VisionModel:
+        return VisionModel(**spec, classes=content['classes'], preprocess=transforms)
+
+    # First without memory for its weights: a file asks for no more of it than it brings.
+    try:
+        with torch.device('meta'):
+            outline = build()
+    except UserError:  # the true reason comes below; or a class of one's own reads numbers while it is built
+        outline = None
+    if outline is not None:
+        check_weights(outline, content['state_dict'], source=source)
+    model = build()
     if content.get('task') not in (None, model.task.name):
         raise UserError(f'{source} says it is for {content["task"]}, but its head is for {model.task.name}')
     check_weights(model, content['state_dict'], source=source)
@@ -75,7 +90,10 @@ def model_from_checkpoint(content: Mapping[str, Any], *, source: str) -> VisionM
 
 
 def check_weights(model: VisionModel, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise UserError unless `state` has the model's tensors and no others, of the same shapes and kinds."""
+    """Raise UserError unless `state` has the model's tensors and no others, of the same shapes and kinds.
+
+    Nor may a few bytes stand for many: tensors can be views of each other, or repeat one number.
+    """
     own = model.state_dict()
     missing = [key for key in own if key not in state] + [key for key in state if key not in own]
     wrong = [
@@ -91,6 +109,14 @@ def check_weights(model: VisionModel, state: Mapping[str, Tensor], *, source: st
         raise UserError(
             f'{source}: its weights do not fit its own model: {problem} ({len(missing) + len(wrong)} such '
             'tensors). It was changed after it was written: copy it again'
+        )
+    needed = sum(each.numel() * each.element_size() for each in own.values())
+    storages = [each.untyped_storage() for each in state.values()]
+    held = sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+    if needed > 2 * held:  # twice: they may be stored in 16 bits
+        raise UserError(
+            f'{source}: its weights are {held:,} bytes that stand for {needed:,}: torch does not write such '
+            'a file by itself, so it is refused'
         )
 
 
@@ -120,7 +146,12 @@ def config_from_checkpoint(content: Mapping[str, Any], *, source: str) -> Config
 
 def is_program(source: str | os.PathLike) -> bool:
     """Whether a path is that of a program of tools/export.py, by its ending."""
-    return Path(source).suffix in PROGRAMS
+    path = Path(source)
+    if path.suffix != '.tflite':
+        return path.suffix in PROGRAMS
+    # Others' .tflite files are weights; ours describe themselves.
+    content = path.read_bytes() if path.is_file() else b''
+    return b'kestrel' in content and b'"sha256":' in content
 
 
 def load_program(source: str | os.PathLike) -> Any:

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from mmengine.registry import METRICS
 
+from tasks.classification.page import Cases, as_answers, findings, worst_rows
+from tasks.data.dataset import VisionDataset
 from tasks.data.samples import Batch
 from tasks.errors import listing
 from tasks.metric import TaskMetric, rounded
+from tasks.report.page.findings import Findings
 from tasks.report.plots import draw_confusion
 from tasks.report.text import shown
 
@@ -26,15 +29,24 @@ class ClassificationMetric(TaskMetric):
         super().__init__()
         self.add_state('confusion', self.empty_confusion, adds_up='sum')
         self.add_state('top5', lambda: np.zeros((), dtype=np.int64), adds_up='sum')
+        self.add_state('pictures', list, adds_up='list')  # rows of `Answers`, 48 bytes a picture
+        self._answers = as_answers([])
 
     def process(self, data_batch: Batch, data_samples: Sequence[Any]) -> None:
         """Count one batch: its targets against the model's `ClassificationResult`s."""
-        for target, result in zip(data_batch['targets'].tolist(), data_samples, strict=True):
+        rows = []
+        numbers = self.numbers_of(data_batch, len(data_samples))
+        for index, target, result in zip(numbers, data_batch['targets'].tolist(), data_samples, strict=True):
             self.state['confusion'][target, result.label] += 1
             # A class counts as among the first five when fewer than five score higher.
-            self.state['top5'] += int((result.scores > result.scores[target]).sum() < 5)
+            in_five = int((result.scores > result.scores[target]).sum() < 5)
+            self.state['top5'] += in_five
+            rows.append((index, target, result.label, result.score, result.scores[target], in_five))
+        if rows:
+            self.state['pictures'].append(np.array(rows, dtype=np.float64))
 
     def summarise(self, total: Mapping[str, Any]) -> dict[str, Any]:
+        self._answers = as_answers(total['pictures'])
         return summarise(total['confusion'], int(total['top5']), self.class_names)
 
     def table(self) -> Any:
@@ -65,6 +77,13 @@ class ClassificationMetric(TaskMetric):
             if never
             else []
         )
+
+    def findings(self, dataset: VisionDataset | None = None, model: Any = None) -> Findings:
+        return findings(self.report, self._answers, dataset, model)
+
+    def worst(self, dataset: VisionDataset, limit: int) -> list[tuple[str, list[tuple[str, Any]]]]:
+        cases = Cases(self._answers, self.class_names, dataset, None)
+        return [cases.plain(row) for row in worst_rows(self._answers, limit).tolist()]
 
     def draw(self, folder: Path) -> list[Path]:
         path = folder / self.files[0]

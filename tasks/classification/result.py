@@ -1,11 +1,13 @@
 """The answer to one image: a score per class, and a picture of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tasks.data.kept import class_indices, picture_to_draw
 from tasks.report.drawing import captioned
 
 
@@ -42,6 +44,51 @@ class ClassificationResult:
         order = np.argsort(-self.scores, kind='stable')[:k]
         return [(self.class_names[i], float(self.scores[i])) for i in order]
 
+    def __getitem__(self, name: str) -> float:
+        """Return the probability of a class, by its name or index."""
+        return float(self.scores[class_indices(name, self.class_names)[0]])
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row per class, best first: `label`, `class_name`, `score`."""
+        import pandas  # pyright: ignore[reportMissingImports]
+
+        order = np.argsort(-self.scores, kind='stable')
+        names = [self.class_names[index] for index in order]
+        return pandas.DataFrame({'label': order, 'class_name': names, 'score': self.scores[order]})
+
+    @classmethod
+    def from_frame(cls, frame: Any, **kept: Any) -> 'ClassificationResult':
+        """Return the result of a frame as `to_frame` makes it; `kept` are `image` and `path`."""
+        rows = frame.sort_values('label')
+        scores = rows['score'].to_numpy(np.float32)
+        return cls(scores, int(scores.argmax()), tuple(rows['class_name']), **kept)
+
+    def to_torchvision(self) -> dict[str, Any]:
+        """Return a dict of tensors: `scores` float32 (num_classes,) and `label`, int64 of no dimension."""
+        import torch
+
+        return {'scores': torch.from_numpy(self.scores.copy()), 'label': torch.tensor(self.label)}
+
+    @classmethod
+    def from_torchvision(cls, answer: Any, class_names: Sequence[str], **kept: Any) -> 'ClassificationResult':
+        """Return the result of such a dict."""
+        scores = answer['scores'].detach().cpu().numpy().astype(np.float32)
+        return cls(scores, int(scores.argmax()), tuple(class_names), **kept)
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Classifications`, best first."""
+        import supervision  # pyright: ignore[reportMissingImports]
+
+        order = np.argsort(-self.scores, kind='stable')
+        return supervision.Classifications(class_id=order, confidence=self.scores[order])
+
+    @classmethod
+    def from_supervision(cls, answer: Any, class_names: Sequence[str], **kept: Any) -> 'ClassificationResult':
+        """Return the result of `supervision.Classifications`; classes that are not in it have score 0."""
+        scores = np.zeros(len(class_names), np.float32)
+        scores[answer.class_id] = answer.confidence
+        return cls(scores, int(scores.argmax()), tuple(class_names), **kept)
+
     def title(self) -> str:
         """Return one line for a caption: the class and its score."""
         return f'{self.class_name} {self.score:.2f}'
@@ -56,16 +103,15 @@ class ClassificationResult:
             'top5': [[name, round(score, 6)] for name, score in self.top(5)],
         }
 
-    def draw(self, image: np.ndarray | None = None) -> Image.Image:
+    def draw(self, image: np.ndarray | None = None, *, font_size: int | None = None) -> Image.Image:
         """Return the picture with class and score written below it.
 
         Args:
-            image: RGB uint8 (H, W, 3); by default the one kept in the result.
+            image: RGB uint8 (H, W, 3); by default the one kept in the result, or that at its path.
+            font_size: of the caption in pixels; by default 1/24 of the width.
 
         Raises:
             ValueError: the result kept no picture and none was given.
         """
-        image = self.image if image is None else image
-        if image is None:
-            raise ValueError('this result kept no picture: pass one, result.draw(image)')
-        return captioned(Image.fromarray(image), self.title())
+        image = picture_to_draw(image, self.image, self.path)
+        return captioned(Image.fromarray(image), self.title(), font_size=font_size)

@@ -9,12 +9,15 @@ import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
+from tasks.data.any_size import Image, number, resize_any, whole_line
 from tasks.data.tensors import METHODS, resize_tensors
 from tasks.errors import UserError, closest
 from tasks.task import load_tasks
@@ -100,25 +103,32 @@ class Augment:
         Raises:
             UserError: a transform has no twin for tensors (colours, random crops, ...).
         """
-        import albumentations
-
         images = images.float()
         for transform in self._compose.transforms:
-            if (twin := getattr(transform, 'on_tensors', None)) is not None:
-                images = twin(images)
-            elif (
-                isinstance(transform, albumentations.Resize)
-                and transform.p == 1
-                and transform.interpolation < len(METHODS)
-            ):
-                images = resize_on_tensors(images, transform)
-            else:
-                raise UserError(
-                    f'{type(transform).__name__} cannot be done to tensors, so it cannot be exported. Take '
-                    'ResizeCenterCrop, ResizePad, ResizeTensorFlow, or a Resize with p=1 and one of the '
-                    f'interpolations {", ".join(METHODS)}'
-                )
+            images = twin(transform, 'on_tensors')(images)
         return images
+
+    def on_any_size(self, picture: Tensor) -> Image:
+        """Do the same to one picture whose size may stay open when this is exported.
+
+        Args:
+            picture: RGB uint8 or float (H, W, 3), in 0..255.
+
+        Returns:
+            As `on_tensors`, of a batch of one, and the part of it that the picture fills.
+
+        Raises:
+            UserError: as `on_tensors`, or there is no transform that gives every picture one size.
+        """
+        first, *others = self._compose.transforms or [None]
+        if first is None:
+            raise UserError(
+                'the model has no transforms that bring pictures of any size to one: say --size HxW instead'
+            )
+        images, content = twin(first, 'on_any_size')(picture)
+        for transform in others:
+            images = twin(transform, 'on_tensors')(images)
+        return Image(images, content)
 
     def check_maps_back(self) -> None:
         """Raise UserError unless what is found in the transformed image can be brought back to the original.
@@ -170,12 +180,42 @@ def fill_left_open(
     return entries
 
 
-def resize_on_tensors(images: Tensor, transform: Any) -> Tensor:
+def twin(transform: Any, name: str) -> Any:
+    """Return what does a transform to tensors: its method called `name`, or that of albumentations' Resize.
+
+    Raises:
+        UserError: it has none.
+    """
+    import albumentations
+
+    if (method := getattr(transform, name, None)) is not None:
+        return method
+    known = isinstance(transform, albumentations.Resize) and transform.p == 1
+    if known and transform.interpolation < len(METHODS):
+        return partial({'on_tensors': resize_on_tensors, 'on_any_size': resize_on_any}[name], transform)
+    raise UserError(
+        f'{type(transform).__name__} cannot be done to tensors, so it cannot be exported. Take '
+        'ResizeCenterCrop, ResizePad, ResizeTensorFlow, or a Resize with p=1 and one of the '
+        f'interpolations {", ".join(METHODS)}'
+    )
+
+
+def resize_on_tensors(transform: Any, images: Tensor) -> Tensor:
     """Do what albumentations' Resize does, by its `area_for_downscale` and `interpolation`."""
     shrinks = transform.height < images.shape[2] or transform.width < images.shape[3]
     averages = shrinks and transform.area_for_downscale is not None
     method = 'area' if averages else METHODS[transform.interpolation]
     return resize_tensors(images, (transform.height, transform.width), method)
+
+
+def resize_on_any(transform: Any, picture: Tensor) -> Image:
+    """Do the same to a picture (H, W, 3) whose size may stay open."""
+    rows, columns = (number(side, picture) for side in picture.shape[:2])
+    methods: dict[str, Tensor | None] = {METHODS[transform.interpolation]: None}
+    if transform.area_for_downscale is not None and 'area' not in methods:
+        methods = {'area': torch.logical_or(transform.height < rows, transform.width < columns), **methods}
+    lines = (whole_line(rows, transform.height), whole_line(columns, transform.width))
+    return Image(resize_any(picture, *lines, methods))
 
 
 def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:

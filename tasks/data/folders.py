@@ -80,10 +80,12 @@ def find_images(inputs: Sequence[str | Path]) -> list[str]:
     """Return the image files that files and folders stand for; folders are searched to the bottom.
 
     Raises:
-        UserError: an input does not exist, or nothing is a picture by its ending.
+        UserError: an input does not exist or has no name, or nothing is a picture by its ending.
     """
     found: list[str] = []
     for each in inputs:
+        if not str(each):  # a path of nothing is the current folder
+            raise UserError("there is no file or folder '': name one, or . for this folder")
         path = Path(each).expanduser()
         if path.is_dir():
             inside = sorted(

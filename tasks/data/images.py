@@ -6,6 +6,7 @@ pixels have were drawn on those.
 """
 
 import io
+import itertools
 import os
 import re
 import stat
@@ -167,19 +168,30 @@ END_OF_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
 def jpeg_end(data: np.ndarray) -> int | None:
-    """Return where a JPEG ends; None where it does not. Files may go on behind it (zeros, a phone video)."""
+    """Return where a JPEG ends; None where it does not. Files may go on behind it (zeros, a phone video).
+
+    A progressive one sends every number's upper bits first, the others in later scans: one with an end marker
+    in which numbers were begun and not finished has lost scans.
+    """
     content = data.tobytes()
-    place = 2
+    place, progressive = 2, False
+    missing: dict[tuple[int, int], int] = {}  # (component, number of an 8x8 block) -> bits not sent yet
     while 0 <= place < len(content) - 1:
         marker = content[place + 1]
         if content[place] != 0xFF or marker == 0xFF:  # fill
             place = content.find(b'\xff', place + 1)
         elif marker == 0xD9:
-            return place + 2
+            return None if any(missing.values()) else place + 2
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
             place += 2
         else:
-            place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4], 'big'))
+            header = content[place + 4 : place + 2 + int.from_bytes(content[place + 2 : place + 4], 'big')]
+            place += 4 + len(header)
+            progressive |= marker == 0xC2
+            if marker == 0xDA and progressive and len(header) > 3:
+                first, last, bits = header[-3:]
+                sent = itertools.product(header[1:-3:2], range(first, min(last, 63) + 1))
+                missing.update(dict.fromkeys(sent, bits & 15))
             if marker == 0xDA:
                 found = END_OF_SCAN.search(content, place)
                 place = -1 if found is None else found.start()

@@ -2,7 +2,7 @@
 
 `apply` does it to a picture, with OpenCV, before it enters a batch; `on_tensors` does the same to a batch of
 equal pictures in torch operations that export: uint8 or float (B, 3, H, W) in 0..255 -> float32 (B, 3, h, w),
-whole grey levels.
+whole grey levels. `on_any_size` does it to one picture (H, W, 3) whose size is left open in the export.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from heads.base import IGNORE
+from tasks.data.any_size import Image, Line, number, resize_any, whole_line
 from tasks.data.augment import IMAGENET_MEAN, INTERPOLATIONS
 from tasks.data.tensors import resize_tensors
 
@@ -82,6 +83,18 @@ class ResizePad(albumentations.DualTransform):
         images = resize_tensors(images, (height, width), self._method(*old))
         # `pad` knows one number for all channels.
         return F.pad(images - fill, (0, self.size[1] - width, 0, self.size[0] - height)) + fill
+
+    def on_any_size(self, picture: Tensor) -> Image:
+        """The same for a size left open; see `Augment.on_any_size`."""
+        old = [number(side, picture) for side in picture.shape[:2]]
+        scale = torch.minimum(self.size[0] / old[0], self.size[1] / old[1])
+        scale = scale if self.enlarge else scale.clamp(max=1)
+        height, width = [(side * scale).round().clamp(min=1) for side in old]
+        zero = torch.zeros_like(scale)
+        rows = Line(old[0], height, zero, zero, self.size[0])
+        columns = Line(old[1], width, zero, zero, self.size[1])
+        methods = {'area': height < old[0], 'linear': None}
+        return Image(resize_any(picture, rows, columns, methods, fill=self.fill), (height, width))
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
         return self._fit(mask, cv2.INTER_NEAREST, (self.fill_mask,))
@@ -151,6 +164,20 @@ class ResizeCenterCrop(albumentations.ImageOnlyTransform):
         middle, size, method, square = self._plan(images.shape[2], images.shape[3])
         return resize_tensors(images[(..., *middle)], size, method)[(..., *square)]
 
+    def on_any_size(self, picture: Tensor) -> Image:
+        """The same for a size left open; see `Augment.on_any_size`."""
+        sides = [number(side, picture) for side in picture.shape[:2]]
+        short = torch.minimum(*sides)
+
+        def line(side: Tensor) -> Line:
+            old = torch.minimum(side, 4 * short)
+            new = (self.resize * old / short).trunc()
+            first = ((side - 4 * short).clamp(min=0) / 2).floor()
+            return Line(old, new, first, ((new - self.crop) / 2).round(), self.crop)
+
+        rows, columns = map(line, sides)
+        return Image(resize_any(picture, rows, columns, {'area': self.resize < short, 'linear': None}))
+
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ('resize', 'crop')
 
@@ -188,6 +215,12 @@ class ResizeTensorFlow(albumentations.DualTransform):
     def on_tensors(self, images: Tensor) -> Tensor:
         """The twin of `apply`; see `Augment.on_tensors`."""
         return resize_tensors(images, (self.height, self.width), 'tensorflow')
+
+    def on_any_size(self, picture: Tensor) -> Image:
+        """The same for a size left open; see `Augment.on_any_size`."""
+        rows = whole_line(number(picture.shape[0], picture), self.height)
+        columns = whole_line(number(picture.shape[1], picture), self.width)
+        return Image(resize_any(picture, rows, columns, {'tensorflow': None}))
 
     def apply_to_bboxes(self, bboxes: np.ndarray, **params: Any) -> np.ndarray:
         return bboxes  # fractions of the image stay what they are

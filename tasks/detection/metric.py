@@ -11,11 +11,16 @@ import numpy as np
 from mmengine.registry import METRICS
 
 from tasks.data.annotations import Annotations
+from tasks.data.dataset import VisionDataset
 from tasks.data.formats.coco import as_coco
 from tasks.data.samples import Batch
 from tasks.detection.average_precision import voc_average_precision
+from tasks.detection.errors import find_errors
+from tasks.detection.matches import ClassMatches, matches_of
+from tasks.detection.page import SHOWN_FROM, Cases, findings, worst_pictures
 from tasks.errors import listing
 from tasks.metric import TaskMetric, rounded
+from tasks.report.page.findings import Findings
 from tasks.report.plots import draw_precision_recall
 from tasks.report.text import shown
 
@@ -51,6 +56,8 @@ class DetectionMetric(TaskMetric):
         self.scores = (*COCO_NAMES, 'voc_AP50') if voc else COCO_NAMES
         self.results: list[dict[str, Any]] = []
         self._precision = np.zeros((0, 0, 0))
+        self._found: dict[int, tuple[np.ndarray, ...]] = {}
+        self._matches: list[ClassMatches] = []
         self.add_state('seen', list, adds_up='list')
 
     @property
@@ -64,9 +71,9 @@ class DetectionMetric(TaskMetric):
 
     def summarise(self, total: Mapping[str, Any]) -> dict[str, Any]:
         found = {index: tuple(arrays) for index, *arrays in total['seen']}
-        found = {index: found[index] for index in sorted(found)}
+        found = self._found = {index: found[index] for index in sorted(found)}
         self.results = as_coco_results(self.annotations, found)
-        report, self._precision = score(self.annotations, list(found), self.results)
+        report, self._precision, self._matches = score(self.annotations, list(found), self.results)
         if self.voc:
             per_class = voc_average_precision(self.annotations, found)
             report['voc_AP50_per_class'] = per_class
@@ -101,6 +108,15 @@ class DetectionMetric(TaskMetric):
         if not self.report['objects']:
             notes.append('the data has no objects to find: there is no score')
         return notes
+
+    def findings(self, dataset: VisionDataset | None = None, model: Any = None) -> Findings:
+        return findings(self.report, self.annotations, self._found, self._matches, self._precision, dataset)
+
+    def worst(self, dataset: VisionDataset, limit: int) -> list[tuple[str, list[tuple[str, Any]]]]:
+        errors = find_errors(self.annotations, self._found, shown_from=SHOWN_FROM)
+        cases = Cases(self.annotations, self._found, dataset)
+        seen = [cases.seen(index) for index in worst_pictures(errors, limit)]
+        return [(caption, views) for caption, _, views in seen]
 
     def draw(self, folder: Path) -> list[Path]:
         """Write the detections and the precision-recall curves into `folder`; return the files."""
@@ -152,7 +168,7 @@ def as_coco_results(
 
 def score(
     annotations: Annotations, images: Sequence[int], results: Sequence[dict[str, Any]]
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, Any], np.ndarray, list[ClassMatches]]:
     """Run pycocotools.
 
     Args:
@@ -161,9 +177,9 @@ def score(
         results: from `as_coco_results`.
 
     Returns:
-        The report, plain values only, None where there is no object to find; and precision over IoU
-        thresholds, recall and classes, (10, 101, C), -1 where a class has no object, empty when nothing can
-        be scored.
+        The report, plain values only, None where there is no object to find; precision over IoU thresholds,
+        recall and classes, (10, 101, C), -1 where a class has no object, empty when nothing can be scored;
+        and which detections of each class were right.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -173,6 +189,7 @@ def score(
         each['id'] = number  # COCOeval takes 0 for "not matched", and files may share numbers
     stats: Sequence[float] = [-1.0] * len(COCO_NAMES)
     precision = np.zeros((0, 0, 0))
+    matches: list[ClassMatches] = []
     if images:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints, ours is the table
             coco = COCO()
@@ -189,6 +206,7 @@ def score(
             evaluation.summarize()
         stats = evaluation.stats.tolist()
         precision = evaluation.eval['precision'][:, :, :, 0, 2]  # all areas, 100 detections an image
+        matches = matches_of(evaluation, len(annotations.class_names))
 
     numbers = {
         name: None if value < 0 else float(value) for name, value in zip(COCO_NAMES, stats, strict=True)
@@ -220,7 +238,7 @@ def score(
         ],
         'class_names': list(annotations.class_names),
     }
-    return report, precision
+    return report, precision, matches
 
 
 def _mean_curve(precision: np.ndarray) -> np.ndarray:

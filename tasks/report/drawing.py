@@ -26,14 +26,19 @@ def at_least_wide(image: Image.Image, width: int) -> Image.Image:
     return canvas
 
 
-def captioned(image: Image.Image, text: str, *, min_width: int = 160) -> Image.Image:
+def captioned(
+    image: Image.Image, text: str, *, min_width: int = 160, font_size: int | None = None
+) -> Image.Image:
     """Return the picture with a line of text on a white strip below it.
 
-    A picture narrower than `min_width` pixels is made as wide so that the text has room.
+    A picture narrower than `min_width` pixels is made as wide so that the text has room. The text is
+    `font_size` pixels high, by default 1/24 of the width, and less where it would not fit.
     """
+    if font_size is not None and font_size < 1:
+        raise ValueError(f'font_size must be at least 1, got {font_size}')
     image = at_least_wide(image, min_width)
     text = shown(text, limit=LINE_LIMIT)
-    size = max(12, image.width // 24)
+    size = font_size or max(12, image.width // 24)
     strip = round(size * 1.6)
     canvas = Image.new('RGB', (image.width, image.height + strip), BACKGROUND)
     canvas.paste(image, (0, 0))

@@ -72,8 +72,10 @@ class CocoAsVOC(SegmentationDataset):
         if not folder.is_dir():
             raise UserError(f'{folder} does not exist; expected the layout of COCO')
         kinds = [COCO_NAMES.get(name, name) for name in VOC_CLASSES[1:]]
-        self.problems = Problems()
+        self.problems = Problems(limit=None if strict else 3)
         found = read_objects([path], [folder], categories=kinds, problems=self.problems, outlines=True)
+        if strict:
+            self.problems.raise_if_any()
         owners, labels, crowd, areas = (found.columns[key] for key in ('owners', 'labels', 'crowd', 'areas'))
         covered = np.bincount(owners[~crowd], weights=areas[~crowd], minlength=len(found.images))
         kept = [int(index) for index in np.flatnonzero(covered >= min_area)]
@@ -81,7 +83,7 @@ class CocoAsVOC(SegmentationDataset):
         if not kept:
             raise UserError(
                 f'none of the {len(found.images)} images of {path} has {min_area:g} pixels of the kinds '
-                'of VOC'
+                'of VOC' + (f'; {self.problems}' if self.problems.found else '')
             )
         images = [found.images[index] for index in kept]
         if absent := [image.path for image in images if not Path(image.path).is_file()]:

@@ -11,11 +11,15 @@ import numpy as np
 from mmengine.registry import METRICS
 
 from heads.base import IGNORE
+from tasks.data.dataset import VisionDataset
 from tasks.data.samples import Batch
 from tasks.errors import listing
 from tasks.metric import TaskMetric, rounded
+from tasks.report.page.findings import Findings
 from tasks.report.plots import draw_confusion
 from tasks.report.text import shown
+from tasks.segmentation.evidence import Counts, KeptMask, keep_worst, picture_row, worst_of
+from tasks.segmentation.page import Cases, findings
 
 
 @METRICS.register_module()
@@ -30,15 +34,24 @@ class SegmentationMetric(TaskMetric):
         super().__init__()
         self.add_state('confusion', self.empty_confusion, adds_up='sum')
         self.add_state('images', lambda: np.zeros((), dtype=np.int64), adds_up='sum')
+        self.add_state('pictures', list, adds_up='list')  # rows of `Counts`
+        self.add_state('worst', list, adds_up='list')  # `KeptMask`s, a bounded number
+        self._counts, self._worst = Counts([]), list[KeptMask]()
 
     def process(self, data_batch: Batch, data_samples: Sequence[Any]) -> None:
         """Count one batch: label maps of the original images against the model's `SegmentationResult`s."""
-        for target, result in zip(data_batch['targets'], data_samples, strict=True):
+        numbers = self.numbers_of(data_batch, len(data_samples))
+        for index, target, result in zip(numbers, data_batch['targets'], data_samples, strict=True):
             pixels = count_pixels(target.cpu().numpy(), result.mask, len(self.class_names))
             self.state['confusion'] += pixels
             self.state['images'] += 1
+            row = picture_row(index, pixels)
+            self.state['pictures'].append(row)
+            keep_worst(self.state['worst'], row, result.mask)
 
     def summarise(self, total: Mapping[str, Any]) -> dict[str, Any]:
+        self._counts = Counts(total['pictures'])
+        self._worst = worst_of(total['worst'])
         return summarise(total['confusion'], int(total['images']), self.class_names)
 
     def table(self) -> Any:
@@ -72,6 +85,13 @@ class SegmentationMetric(TaskMetric):
                 f'without a pixel in this data, and left out of the means: {listing(map(shown, absent), 10)}'
             )
         return notes
+
+    def findings(self, dataset: VisionDataset | None = None, model: Any = None) -> Findings:
+        return findings(self.report, self._counts, self._worst, dataset)
+
+    def worst(self, dataset: VisionDataset, limit: int) -> list[tuple[str, list[tuple[str, Any]]]]:
+        cases = Cases(self._worst, self.class_names, dataset)
+        return [cases.seen(each) for each in cases.worst(limit)]
 
     def draw(self, folder: Path) -> list[Path]:
         path = folder / self.files[0]

@@ -1,5 +1,6 @@
 """The answer to one image: a class for every pixel, as an overlay with a legend and as a palette PNG."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,9 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tasks.data.formats.masks import voc_palette, write_mask
+from tasks.data.kept import class_indices, picture_to_draw
+from tasks.data.tiles import Place
 from tasks.outputs import note
 from tasks.report.drawing import BACKGROUND, INK, at_least_wide, fitting_font
 from tasks.report.text import shown
+from tasks.segmentation.tiles import join_masks
 
 OPACITY = 0.55
 LEGEND_LIMIT = 12  # classes in a legend, the largest first
@@ -35,6 +39,120 @@ class SegmentationResult:
     # What `save_extra` writes beside the annotated picture: key in predictions.json -> ending of the name.
     extra_files: ClassVar[dict[str, str]] = {'mask': '_mask.png'}
 
+    # A picture in tiles: its small whole would say nothing of the fine.
+    tiles_with_whole: ClassVar[bool] = False
+
+    def __getitem__(self, name: str | int) -> np.ndarray:
+        """Return where a class is, by its name or index: bool (H, W)."""
+        return self.mask == class_indices(name, self.class_names)[0]
+
+    @classmethod
+    def from_tiles(
+        cls, results: Sequence['SegmentationResult'], places: Sequence[Place], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the result of a picture from those of its tiles; see `tasks.segmentation.tiles`."""
+        return cls(join_masks([each.mask for each in results], places), **kept)
+
+    def to_palette(self) -> Image.Image:
+        """Return a PIL picture of mode P: class indices, and VOC's palette."""
+        picture = Image.fromarray(self.mask)
+        picture.putpalette(voc_palette().ravel().tolist())
+        return picture
+
+    @classmethod
+    def from_palette(
+        cls, picture: Image.Image, class_names: Sequence[str], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the result of a picture of mode P or L whose values are class indices."""
+        if picture.mode not in ('P', 'L'):
+            raise ValueError(f'a mask is of mode P or L, got {picture.mode}')
+        return cls(np.array(picture, np.uint8), tuple(class_names), **kept)
+
+    def to_torchvision(self) -> dict[str, Any]:
+        """Return tensors: `masks` bool (K, H, W) of the classes that occur, `labels` int64 (K,).
+
+        As `torchvision.utils.draw_segmentation_masks` takes them. The background is one of the classes.
+        """
+        import torch
+
+        labels, masks = self._by_class()
+        return {'masks': torch.from_numpy(masks), 'labels': torch.from_numpy(labels)}
+
+    @classmethod
+    def from_torchvision(
+        cls, answer: Mapping[str, Any], class_names: Sequence[str], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the result of such a dict; where masks overlap the last counts."""
+        masks, labels = (answer[key].detach().cpu().numpy() for key in ('masks', 'labels'))
+        return cls._of_masks(masks, labels, class_names, **kept)
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections`: one mask a class that occurs, the background left out."""
+        import supervision  # pyright: ignore[reportMissingImports]
+
+        labels, masks = self._by_class()
+        if self.class_names[0] == 'background':
+            masks, labels = masks[labels != 0], labels[labels != 0]
+        if not len(labels):
+            return supervision.Detections.empty()
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32), mask=masks, class_id=labels
+        )
+
+    @classmethod
+    def from_supervision(
+        cls, found: Any, class_names: Sequence[str], *, size: Sequence[int], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the result of `supervision.Detections` with masks; `size` is (height, width)."""
+        masks = np.zeros((0, *size), bool) if found.mask is None else found.mask
+        labels = np.zeros(0, np.int64) if found.class_id is None else found.class_id
+        return cls._of_masks(masks, labels, class_names, **kept)
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Return COCO's result format for pixels: an entry per class that occurs, its mask as RLE.
+
+        `category_id` is the class's position: 0 for a background.
+        """
+        from pycocotools import mask as coco
+
+        labels, masks = self._by_class()
+        entries = []
+        for label, mask in zip(labels, masks, strict=True):
+            code = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+            segmentation = {'size': list(code['size']), 'counts': str(code['counts'], 'ascii')}  # pyright: ignore[reportArgumentType]
+            entries.append({'image_id': image_id, 'category_id': int(label), 'segmentation': segmentation})
+        return entries
+
+    @classmethod
+    def from_coco(
+        cls, entries: Sequence[Mapping[str, Any]], class_names: Sequence[str], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the result of one picture's entries, at least one."""
+        from pycocotools import mask as coco
+
+        masks = np.stack([coco.decode(each['segmentation']) for each in entries])
+        return cls._of_masks(masks, [each['category_id'] for each in entries], class_names, **kept)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row per class that occurs: `class_name`, `pixels`, `share`."""
+        import pandas  # pyright: ignore[reportMissingImports]
+
+        rows = [(name, round(share * self.mask.size), share) for name, share in self.shares().items()]
+        return pandas.DataFrame(rows, columns=['class_name', 'pixels', 'share'])  # type: ignore[arg-type]
+
+    def _by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.unique(self.mask).astype(np.int64)
+        return labels, self.mask[None] == labels[:, None, None]
+
+    @classmethod
+    def _of_masks(
+        cls, masks: np.ndarray, labels: Any, class_names: Sequence[str], **kept: Any
+    ) -> 'SegmentationResult':
+        mask = np.zeros(masks.shape[1:], np.uint8)
+        for one, label in zip(masks, labels, strict=True):
+            mask[one.astype(bool)] = label
+        return cls(mask, tuple(class_names), **kept)
+
     def shares(self) -> dict[str, float]:
         """Return the share of pixels of every class that occurs, largest first."""
         counts = np.bincount(self.mask.ravel(), minlength=len(self.class_names))
@@ -55,42 +173,70 @@ class SegmentationResult:
             'shares': {name: round(share, 6) for name, share in self.shares().items()},
         }
 
-    def overlay(self, image: np.ndarray | None = None) -> Image.Image:
+    def overlay(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        classes: str | int | Sequence[str | int] | None = None,
+        opacity: float = OPACITY,
+    ) -> Image.Image:
         """Return the picture with every class laid over it in its VOC colour, the background left bare.
 
         Args:
-            image: RGB uint8 (H, W, 3); by default the one kept in the result.
+            image: RGB uint8 (H, W, 3); by default the one kept in the result, or that at its path.
+            classes: lay over these only, by name or index; a background too, if it is named.
+            opacity: of the colours, 0 to 1.
 
         Raises:
-            ValueError: the result kept no picture and none was given, or its size is not the mask's.
+            ValueError: the result kept no picture and none was given, its size is not the mask's, or a value
+                is none.
         """
-        image = self.image if image is None else image
-        if image is None:
-            raise ValueError('this result kept no picture: pass one, result.draw(image)')
+        if not 0 <= opacity <= 1:
+            raise ValueError(f'opacity must lie in 0..1, got {opacity}')
+        image = picture_to_draw(image, self.image, self.path)
         if image.shape[:2] != self.mask.shape:
             raise ValueError(f'the picture is {image.shape[:2]} (height, width), the mask {self.mask.shape}')
         picture, colours = Image.fromarray(image), Image.fromarray(voc_palette()[self.mask])
-        opacity = np.full(256, round(255 * OPACITY), np.uint8)
-        if self.class_names[0] == 'background':
-            opacity[0] = 0
-        return Image.composite(colours, picture, Image.fromarray(opacity[self.mask]))
+        alpha = np.zeros(256, np.uint8)
+        if classes is not None:
+            alpha[class_indices(classes, self.class_names)] = round(255 * opacity)
+        else:
+            alpha[int(self.class_names[0] == 'background') :] = round(255 * opacity)
+        return Image.composite(colours, picture, Image.fromarray(alpha[self.mask]))
 
     def preview(self) -> Image.Image:
         """Return what a contact sheet shows."""
         return self.overlay()
 
-    def draw(self, image: np.ndarray | None = None) -> Image.Image:
+    def draw(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        classes: str | int | Sequence[str | int] | None = None,
+        opacity: float = OPACITY,
+        font_size: int | None = None,
+    ) -> Image.Image:
         """Return the overlay with a legend below it: colour, class and share of the pixels.
 
         Args:
-            image: RGB uint8 (H, W, 3); by default the one kept in the result.
+            image, classes, opacity: as `overlay` takes them; the legend has the same classes.
+            font_size: of the legend, in pixels; by default 1/32 of the width.
 
         Raises:
             ValueError: as `overlay`.
         """
-        picture = at_least_wide(self.overlay(image), 160)  # so that the legend has room
-        entries = list(self.shares().items())[:LEGEND_LIMIT]
-        size = max(12, picture.width // 32)
+        if font_size is not None and font_size < 1:
+            raise ValueError(f'font_size must be at least 1, got {font_size}')
+        # At least as wide as the legend needs.
+        picture = at_least_wide(self.overlay(image, classes=classes, opacity=opacity), 160)
+        entries = list(self.shares().items())
+        if classes is not None:
+            named = {self.class_names[each] for each in class_indices(classes, self.class_names)}
+            entries = [each for each in entries if each[0] in named]
+        entries = entries[:LEGEND_LIMIT]
+        if not entries:
+            return picture
+        size = font_size or max(12, picture.width // 32)
         columns = max(1, min(len(entries), picture.width // (size * 11)))
         rows, row_height, cell = -(-len(entries) // columns), round(size * 1.6), picture.width / columns
         canvas = Image.new('RGB', (picture.width, picture.height + rows * row_height), BACKGROUND)

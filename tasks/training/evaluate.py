@@ -1,6 +1,7 @@
 """An evaluation: a checkpoint, or a config with weights, scored on its data."""
 
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from heads.base import HEADS
 from tasks.answer import Network
 from tasks.build import build_dataset, build_model, data_root, evaluation_stage
 from tasks.checkpoints.file import read_checkpoint
-from tasks.checkpoints.foreign import adopt_file, load_weights
+from tasks.checkpoints.foreign import adopt_file, is_kestrel, load_weights
 from tasks.checkpoints.load import config_from_checkpoint, is_program, load_program, model_from_checkpoint
 from tasks.data.classes import match_classes
 from tasks.errors import UserError, listing
@@ -21,6 +22,7 @@ from tasks.model import VisionModel
 from tasks.outputs import check_writable
 from tasks.registry import find
 from tasks.schema import check_config
+from tasks.training.folder import REPORT
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.parts import (
     build_metric,
@@ -31,7 +33,9 @@ from tasks.training.parts import (
     stage_loader,
     write_report,
 )
+from tasks.training.report import write_test_page
 from tasks.training.runner import KestrelRunner
+from tasks.training.split import split_in, with_format, with_split
 
 
 def evaluate(
@@ -40,10 +44,12 @@ def evaluate(
     checkpoint: str | None = None,
     root: str | None = None,
     out: str | None = None,
+    page: str | Path | None = None,
     multi_scale: bool = False,
     network: Network | None = None,
     verbose: bool = False,
     overwrite: bool = False,
+    data_format: str | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint on its data.
 
@@ -55,10 +61,12 @@ def evaluate(
         checkpoint: a Kestrel checkpoint, or a program of tools/export.py; with a config, also other projects'
             weights.
         root: data root instead of the config's.
-        out: file to write the report to, as JSON.
+        out: file to write the scores to, as JSON; pictures and report.html go beside it.
+        page: file to write report.html to where there is no `out`.
         multi_scale: average over several scales and mirror images, in tasks that can.
         network: computes the outputs instead of the model, from RGB uint8 images (B, 3, H, W).
         overwrite: let `out` and the pictures beside it replace files that Kestrel did not make.
+        data_format: format of the data, for data sets that read several.
         verbose: log, show progress and print the table, as `tools/test.py` does.
 
     Returns:
@@ -67,6 +75,7 @@ def evaluate(
     Raises:
         UserError: something is missing, unreadable or does not fit.
     """
+    start = time.monotonic()
     if out is not None and Path(out).suffix != '.json':
         raise UserError(f'--out {out}: the scores are written as JSON, give a name that ends in .json')
     content: Mapping[str, Any] | None = None
@@ -78,6 +87,17 @@ def evaluate(
         config = config_from_checkpoint(content, source=checkpoint)
     else:
         check_config(config)
+    if data_format is not None:
+        with_format(config, data_format)
+    source = content
+    if (
+        source is None
+        and program is None
+        and checkpoint is not None
+        and is_kestrel(Path(checkpoint).expanduser())
+    ):
+        source = read_checkpoint(checkpoint)
+    config = with_split(config, split_in(source))
     stage = evaluation_stage(config)
     classes = None if content is None else content['classes']
     dataset = build_dataset(config, stage, root=data_root(config, root), classes=classes, seed=0)
@@ -96,8 +116,7 @@ def evaluate(
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
             load_weights(model, checkpoint)
-    if program is None:
-        dataset.fill_with(model.normalise.mean_pixel)
+    dataset.fill_with(model.normalise.mean_pixel if program is None else program.mean_pixel)
     if multi_scale:
         if program is not None:
             raise UserError(f'--multi-scale: {checkpoint} takes pictures of one size only, give a checkpoint')
@@ -106,7 +125,10 @@ def evaluate(
         network = partial(_at_several_scales, model)
     metric = build_metric(config, model)
     if out is not None:
+        page = Path(out).parent / REPORT
         check_writable(metric_files(Path(out), metric), overwrite=overwrite, hint='Choose another --out')
+    elif page is not None:
+        check_writable([Path(page)], overwrite=overwrite, hint='Give --out FOLDER/metrics.json')
     with tempfile.TemporaryDirectory() as scratch:
         runner = KestrelRunner(
             model=model,
@@ -129,8 +151,12 @@ def evaluate(
                 )
             if verbose:
                 show_report(runner)
-            if out is not None:
-                written = write_report(runner, Path(out))
+            written = [] if out is None else write_report(runner, Path(out))
+            if page is not None:
+                seconds = time.monotonic() - start
+                whole = write_test_page(runner, Path(page), seconds=seconds, checkpoint=checkpoint)
+                written += [] if whole is None else [whole]
+            if written:
                 runner.logger.info(f'wrote {", ".join(map(str, written))}')
             return report_of(runner)
         finally:

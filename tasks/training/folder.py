@@ -14,6 +14,7 @@ from tasks.outputs import check_writable
 from tasks.training.hooks.saving import BEST, LAST
 
 LOCK, OWNER = '.lock', '.lock.owner'
+REPORT = 'report.html'
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def checkpoint_to_resume(folder: Path, resume: str | bool) -> Path | None:
 
 def check_run_files(folder: Path, config_file: str | None, reports: Sequence[str]) -> None:
     """Raise UserError if a new run would replace a file it did not make, its own config above all."""
-    names = ['metrics.json', *reports]
+    names = ['metrics.json', REPORT, *reports]
     if config_file is not None:
         name = Path(config_file).name
         if (folder / name).resolve() == Path(config_file).resolve():

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.registry import HOOKS, METRICS
+from mmengine.registry import HOOKS, METRICS, VISBACKENDS
 
 from tasks.data.dataset import VisionDataset
 from tasks.data.loader import Loader, build_loader
@@ -17,7 +17,8 @@ from tasks.outputs import is_ours, write_json
 from tasks.plain import plain
 from tasks.registry import build, find
 from tasks.task import load_tasks
-from tasks.training.folder import make_folder
+from tasks.training.folder import REPORT, make_folder
+from tasks.training.hooks.board import BoardHook
 from tasks.training.hooks.ema import EMAHook
 from tasks.training.hooks.stopping import EarlyStopping
 from tasks.training.runner import KestrelRunner
@@ -55,6 +56,7 @@ def metric_files(path: Path, metric: Any) -> list[Path]:
     """
     return [
         path,
+        path.parent / REPORT,
         *(path.parent / name for name in metric.files if not (is_ours(path) and '.json' in name)),
     ]
 
@@ -69,6 +71,8 @@ def optional_hooks(config: Config) -> list[Any]:
         hooks.append(factory(**entry))
     for index, entry in enumerate(plain(config.get('custom_hooks', []))):
         hooks.append(build(HOOKS, entry, where=f'custom_hooks[{index}]'))
+    if config.get('tensorboard', False) or config.get('vis_backends'):
+        hooks.append(BoardHook())
     return hooks
 
 
@@ -79,6 +83,9 @@ def runner_options(config: Config, seed: int) -> dict[str, Any]:
         if importlib.util.find_spec('tensorboard') is None:
             raise UserError("tensorboard=True needs the extra: pip install -e '.[tensorboard]'")
         backends.append({'type': 'TensorboardVisBackend'})
+    for index, entry in enumerate(plain(config.get('vis_backends', []))):
+        find(VISBACKENDS, entry, where=f'vis_backends[{index}]')
+        backends.append(entry)
     return {
         'cfg': config,
         # mmengine keeps one logger per name and second: two runs of one program need two names.

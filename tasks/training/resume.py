@@ -11,11 +11,13 @@ from heads.base import HEADS
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain
+from tasks.training.schedule import same_schedule, types_of
 
 # What the checkpoint's own state brings back, whatever the config says now.
-RESTORED = ('optim_wrapper.optimizer.', 'param_scheduler.')
+RESTORED = ('optim_wrapper.optimizer.', 'param_scheduler', 'schedule')
+SCHEDULE = ('schedule', 'param_scheduler')  # two ways to write it
 # What does not change the result of a run.
-HARMLESS = ('work_dir', 'load_from', 'log_interval', 'save_every_iters', 'tensorboard')
+HARMLESS = ('work_dir', 'load_from', 'log_interval', 'save_every_iters', 'tensorboard', 'vis_backends')
 NEW_RUN = 'leave it as it was, or begin a new run in another --work-dir, with load_from={source!r}'
 
 
@@ -43,10 +45,11 @@ def check_same_optimiser(
         source: its name.
     """
     theirs = content['config']
+    iterations = content['training']['iters_per_epoch']
     pairs = {
         'optim_wrapper.optimizer.type': lambda each: each['optim_wrapper']['optimizer']['type'],
         'optim_wrapper.paramwise_cfg': lambda each: each['optim_wrapper'].get('paramwise_cfg') or {},
-        'the types of param_scheduler': _types_of_schedules,
+        'the types of param_scheduler': lambda each: types_of(each, iters_per_epoch=iterations),
     }
     for name, read in pairs.items():
         was, now = read(theirs), read(config)
@@ -77,7 +80,11 @@ def check_same_optimiser(
 
 def changes(config: Mapping[str, Any], content: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for every value of the config that is another than in the checkpoint, and what counts."""
-    ours, theirs = _flat(_without_model(config)), _flat(_without_model(content['config']))
+    ours, theirs = _without_model(config), _without_model(content['config'])
+    iterations = content['training']['iters_per_epoch']
+    if same_schedule(ours, theirs, iters_per_epoch=iterations):
+        ours, theirs = ({k: v for k, v in each.items() if k not in SCHEDULE} for each in (ours, theirs))
+    ours, theirs = _flat(ours), _flat(theirs)
     for name in sorted(ours.keys() | theirs.keys()):
         was, now = theirs.get(name), ours.get(name)
         if was != now and not name.startswith(HARMLESS):
@@ -105,11 +112,6 @@ def _described(spec: Mapping[str, Any], preprocess: Any) -> dict[str, Any]:
 
 def _without_model(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain(config).items() if key != 'model'}
-
-
-def _types_of_schedules(config: Mapping[str, Any]) -> list[Any]:
-    entries = config.get('param_scheduler') or []
-    return [entry.get('type') for entry in ([entries] if isinstance(entries, Mapping) else entries)]
 
 
 def _flat(value: Any, name: str = '') -> dict[str, Any]:

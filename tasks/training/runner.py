@@ -72,6 +72,11 @@ class KestrelRunner(Runner):
         return loop
 
     @property
+    def metric(self) -> Any:
+        """The task's metric."""
+        return self.val_evaluator.metrics[0]  # type: ignore[union-attr]  # built with the validation loop
+
+    @property
     def bare_model(self) -> VisionModel:
         """The model that is trained, without what distributes it."""
         return self.model.module if is_model_wrapper(self.model) else self.model  # type: ignore[return-value]

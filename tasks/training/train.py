@@ -1,5 +1,6 @@
 """A training, from a config to its report."""
 
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from tasks.build import build_dataset, build_model, data_root
 from tasks.checkpoints.file import describe, read_checkpoint, with_old_fill
 from tasks.checkpoints.foreign import adopt_file
 from tasks.checkpoints.transfer import transfer_weights
-from tasks.errors import UserError
+from tasks.errors import Interrupted, UserError
 from tasks.model import BatchAugment, VisionModel
 from tasks.plain import plain
 from tasks.schema import check_config
@@ -23,7 +24,7 @@ from tasks.training.folder import check_run_files, checkpoint_to_resume, claimed
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.hooks.saving import SaveHook
 from tasks.training.hooks.threads import ThreadsHook
-from tasks.training.optim import check_optim_wrapper, check_schedulers
+from tasks.training.optim import check_optim_wrapper
 from tasks.training.parts import (
     build_metric,
     optional_hooks,
@@ -33,8 +34,11 @@ from tasks.training.parts import (
     stage_loader,
     write_report,
 )
+from tasks.training.report import write_training_page
 from tasks.training.runner import KestrelRunner
+from tasks.training.schedule import schedule_of
 from tasks.training.seeding import seed_everything
+from tasks.training.split import read_split_file, split_in, with_split, write_split_file
 
 
 def train(
@@ -46,6 +50,7 @@ def train(
     launcher: str = 'none',
     threads: int | str | None = None,
     hooks: Sequence[Hook] = (),
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train, validate and save as a config says.
 
@@ -58,6 +63,7 @@ def train(
         threads: how many to compute with, or 'auto' for as many as there are free cores; None for as many as
             the run began with, or torch's own number.
         hooks: further hooks of mmengine, beside the config's `custom_hooks`.
+        notes: lines for the log, of what a command line has changed in the config.
 
     Returns:
         The last validation's report, as written to metrics.json.
@@ -76,7 +82,7 @@ def train(
     with claimed(folder):
         checkpoint = checkpoint_to_resume(folder, resume)
         hooks = [ThreadsHook(told=threads is not None), *hooks]
-        return _train(config, folder, checkpoint, root=root, launcher=launcher, hooks=hooks)
+        return _train(config, folder, checkpoint, root=root, launcher=launcher, hooks=hooks, notes=notes)
 
 
 def _train(
@@ -87,13 +93,19 @@ def _train(
     root: str | None,
     launcher: str,
     hooks: Sequence[Hook],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
-    if checkpoint is not None and read_checkpoint(checkpoint).get('format', 0) < 2:
+    start_time = time.monotonic()
+    content = None if checkpoint is None else read_checkpoint(checkpoint)
+    if content is not None and content.get('format', 0) < 2:
         config = with_old_fill(config)
     seed = config.get('seed', 0)
     place = data_root(config, root)
-    training = build_dataset(config, 'train_dataloader', root=place, classes=None, seed=seed)
-    validation = build_dataset(config, 'val_dataloader', root=place, classes=training.classes, seed=seed)
+    parted = with_split(config, split_in(content) or read_split_file(folder))
+    training = build_dataset(parted, 'train_dataloader', root=place, classes=None, seed=seed)
+    held_out = getattr(training, 'held_out', None)
+    parted = with_split(parted, held_out)
+    validation = build_dataset(parted, 'val_dataloader', root=place, classes=training.classes, seed=seed)
     start = config.get('load_from')
     if start is not None:
         # A run that goes on needs its own checkpoint, not the one it once started from.
@@ -108,14 +120,20 @@ def _train(
     metric = build_metric(config, model)
     if checkpoint is None:
         check_run_files(folder, config.filename, metric.files)
-    save = SaveHook(describe(model, config), int(config.get('save_every_iters', 0)))
+    loader = stage_loader(config, 'train_dataloader', training, seed)
+    schedule = schedule_of(plain(config), iters_per_epoch=len(loader))
+    description = describe(model, config)
+    if held_out is not None:
+        description['split'] = {'held_out': held_out}
+        write_split_file(folder, held_out)
+    save = SaveHook(description, int(config.get('save_every_iters', 0)))
     runner = KestrelRunner(
         model=model,
         work_dir=str(folder),
-        train_dataloader=stage_loader(config, 'train_dataloader', training, seed),
+        train_dataloader=loader,
         train_cfg=plain(config.train_cfg),
         optim_wrapper=optim_wrapper,
-        param_scheduler=check_schedulers(plain(config.get('param_scheduler', []))) or None,
+        param_scheduler=schedule or None,
         val_dataloader=stage_loader(config, 'val_dataloader', validation, seed),
         val_cfg={},
         val_evaluator=[metric],
@@ -129,6 +147,8 @@ def _train(
     )
     log = runner.logger.info
     log(f'work dir {folder}')
+    for note in notes:
+        log(note)
     log(f'train: {training}')
     log(f'val: {validation}')
     if (report := getattr(model.backbone, 'load_report', None)) is not None:
@@ -143,13 +163,21 @@ def _train(
         with warnings.catch_warnings():
             # While gradients accumulate the schedule steps first, as it should: it counts iterations.
             warnings.filterwarnings('ignore', r'Detected call of `scheduler\.step\(\)` before')
-            runner.train()
+            try:
+                runner.train()
+            except (UserError, Interrupted) as error:
+                if runner.iter:  # else nothing was trained here, and an earlier run's page stays
+                    seconds = time.monotonic() - start_time
+                    write_training_page(runner, folder, seconds=seconds, stopped=str(error))
+                raise
         file = folder / 'metrics.json'
         if not report_of(runner) and not file.exists():
             runner.evaluation_loop.run()  # an earlier run stopped between its last epoch and its report
         if report_of(runner):
             show_report(runner)
             written = write_report(runner, file)
+            page = write_training_page(runner, folder, seconds=time.monotonic() - start_time)
+            written += [] if page is None else [page]
             log(f'wrote {", ".join(map(str, written))}')
         else:
             log('nothing was evaluated; the scores of the finished run stay as they are')

@@ -1,5 +1,6 @@
 """Checkpoints of three tasks and both paddings, small and untrained but with norms that do something."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from mmengine.config import Config
 
 from deploy.export import export
 from deploy.parity import generated_pictures
+from deploy.web_format import export_page
+from deploy.web_runtime import read_runtime
 from tasks.checkpoints.file import describe, write_checkpoint
+from tasks.errors import UserError
 from tasks.model import VisionModel
 
 CASES = [
@@ -20,6 +24,8 @@ CASES = [
 ]
 FORMATS = ('torch', 'onnx', 'openvino')
 SIZE = 96
+# A .tgz of `npm pack onnxruntime-web@1.30.0`; without it, what --web-runtime was given before.
+RUNTIME = os.environ.get('KESTREL_WEB_RUNTIME')
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     'classification': (
         {},
@@ -87,7 +93,7 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str]:
 def small_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """Write a small model as a checkpoint and return its path."""
 
-    def write(task: str = 'classification', **parts: Mapping[str, Any]) -> Path:
+    def write(task: str = 'classification', **parts: Any) -> Path:
         return save(make_model(task, **parts), tmp_path / 'best.pth')
 
     return write
@@ -105,5 +111,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], P
             export(folder / 'best.pth', FORMATS, out=folder)
             folders[task, padding] = folder
         return folders[task, padding]
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def runtime() -> str | None:
+    """ONNX Runtime Web, or the test is skipped."""
+    try:
+        read_runtime(RUNTIME)
+    except UserError as error:
+        pytest.skip(f'KESTREL_WEB_RUNTIME: {error}')
+    return RUNTIME
+
+
+@pytest.fixture(scope='session')
+def page(tmp_path_factory: pytest.TempPathFactory, runtime: str | None) -> Callable[[str], Path]:
+    """Return the page of a small model of a task, beside `best.pth`."""
+    folders: dict[str, Path] = {}
+
+    def get(task: str) -> Path:
+        if task not in folders:
+            folder = tmp_path_factory.mktemp(f'{task}_page')
+            save(make_model(task, 'same'), folder / 'best.pth')
+            folders[task] = export_page(folder / 'best.pth', out=folder, runtime=runtime).path
+        return folders[task]
 
     return get

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from pycocotools.coco import COCO
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 
 SCRIPT = Path(__file__).parents[2] / 'tools' / 'make_demo_data.py'
-SETTINGS = {'seed': 3, 'train': 4, 'test': 2}
+# Few enough to be drawn in this process.
+SETTINGS = {'seed': 3, 'train': 4, 'val': 2, 'test': 1}
+SPLITS = ('train', 'val', 'test')
 
 
 def load_tool() -> ModuleType:
@@ -43,7 +46,7 @@ tool = load_tool()
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete data set of 4 + 2 scenes."""
+    """A complete data set of 4 + 2 + 1 scenes."""
     out = tmp_path_factory.mktemp('demo') / 'data'
     assert tool.make_demo_data(out, **SETTINGS)
     return out
@@ -88,7 +91,7 @@ def test_another_seed_gives_other_pictures(demo: Path, tmp_path: Path) -> None:
 
 
 def test_worker_processes_do_not_change_the_bytes(tmp_path: Path) -> None:
-    common = [sys.executable, str(SCRIPT), '--train', '6', '--test', '2']
+    common = [sys.executable, str(SCRIPT), '--train', '6', '--val', '1', '--test', '2']
     for workers in ('1', '2'):
         command = [*common, '--workers', workers, str(tmp_path / workers)]
         subprocess.run(command, check=True, capture_output=True)
@@ -96,7 +99,7 @@ def test_worker_processes_do_not_change_the_bytes(tmp_path: Path) -> None:
 
 
 def test_image_folder_holds_square_crops_by_class(demo: Path) -> None:
-    for split in ('train', 'test'):
+    for split in SPLITS:
         folder = demo / 'classification' / split
         assert sorted(path.name for path in folder.iterdir()) == sorted(tool.CLASSES)
         crops = list(folder.glob('*/*.jpg'))
@@ -106,15 +109,28 @@ def test_image_folder_holds_square_crops_by_class(demo: Path) -> None:
                 assert (picture.mode, picture.size) == ('RGB', (96, 96))
 
 
-def test_train_and_test_crops_come_from_different_scenes(demo: Path) -> None:
+def test_crops_of_different_splits_come_from_different_scenes(demo: Path) -> None:
     scenes = [
         {path.stem.rsplit('_', 1)[0] for path in (demo / 'classification' / split).rglob('*.jpg')}
-        for split in ('train', 'test')
+        for split in SPLITS
     ]
-    assert not scenes[0] & scenes[1]
+    assert all(not one & other for one, other in itertools.combinations(scenes, 2))
 
 
-@pytest.mark.parametrize('split', ['train2017', 'val2017'])
+def test_the_size_of_one_split_changes_no_picture_of_another(demo: Path, tmp_path: Path) -> None:
+    """Each split is drawn from a stream of its own."""
+    tool.make_demo_data(tmp_path / 'other', **{**SETTINGS, 'train': 2, 'val': 1})
+    mine, other = digests(demo), digests(tmp_path / 'other')
+    for split in SPLITS:
+        folder = f'coco/{split}2017/'
+        shared = {name for name in other if name.startswith(folder)}
+        assert shared
+        assert all(other[name] == mine[name] for name in shared)
+    pictures = [mine[name] for name in mine if name.startswith('coco/') and name.endswith('.jpg')]
+    assert len(set(pictures)) == len(pictures) == 7
+
+
+@pytest.mark.parametrize('split', [f'{each}2017' for each in SPLITS])
 def test_coco_box_and_area_are_those_of_the_mask(demo: Path, split: str) -> None:
     coco = read_coco(demo, split)
     assert coco.anns
@@ -166,14 +182,14 @@ def test_voc_lists_name_the_images_of_coco(demo: Path) -> None:
     voc = demo / 'VOCdevkit' / 'VOC2012'
     for folder in ('Segmentation', 'Main'):
         lists = voc / 'ImageSets' / folder
-        named = {name: (lists / f'{name}.txt').read_text().split() for name in ('train', 'val')}
+        named = {name: (lists / f'{name}.txt').read_text().split() for name in SPLITS}
         for name, stems in named.items():
             assert stems == [voc_stem(i) for i in images_of(read_coco(demo, f'{name}2017'))]
         assert set((lists / 'trainval.txt').read_text().split()) == {*named['train'], *named['val']}
     assert (voc / 'classes.txt').read_text().split() == ['background', *tool.CLASSES]
 
 
-@pytest.mark.parametrize('split', ['train2017', 'val2017'])
+@pytest.mark.parametrize('split', [f'{each}2017' for each in SPLITS])
 def test_voc_masks_hold_the_class_of_the_coco_mask_or_void(demo: Path, split: str) -> None:
     coco, voc = read_coco(demo, split), demo / 'VOCdevkit' / 'VOC2012'
     class_of = {category: index for index, category in enumerate(coco.getCatIds(), start=1)}
@@ -202,7 +218,7 @@ def test_voc_masks_hold_the_class_of_the_coco_mask_or_void(demo: Path, split: st
         assert known.mean() > 0.7, 'void is a thin border, not the picture'
 
 
-@pytest.mark.parametrize('split', ['train2017', 'val2017'])
+@pytest.mark.parametrize('split', [f'{each}2017' for each in SPLITS])
 def test_voc_xml_agrees_with_the_coco_boxes(demo: Path, split: str) -> None:
     coco = read_coco(demo, split)
     for image in images_of(coco):
@@ -233,13 +249,13 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / 'coco').mkdir()
     (tmp_path / 'coco' / 'precious.txt').write_text('mine')
     before = digests(tmp_path)
-    assert tool.main([str(tmp_path), '--train', '1', '--test', '1', '--force']) == 2
+    assert tool.main([str(tmp_path), '--train', '1', '--val', '1', '--test', '1', '--force']) == 2
     assert digests(tmp_path) == before
     assert 'was not made by this tool' in capsys.readouterr().err
 
 
 def test_a_repeat_skips_and_other_settings_do_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [str(tmp_path), '--train', '1', '--test', '1']
+    command = [str(tmp_path), '--train', '1', '--val', '1', '--test', '1']
     assert tool.main(command) == 0
     written = (tmp_path / 'demo.json').stat().st_mtime_ns
     capsys.readouterr()
@@ -257,16 +273,16 @@ def test_an_interrupted_run_is_made_again(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(tool, 'write_lists', interrupt)
         with pytest.raises(KeyboardInterrupt):
-            tool.make_demo_data(tmp_path, train=1, test=1)
+            tool.make_demo_data(tmp_path, train=1, val=1, test=1)
     assert json.loads((tmp_path / 'demo.json').read_text())['state'] == 'in progress'
-    assert tool.make_demo_data(tmp_path, train=1, test=1)
-    assert not tool.make_demo_data(tmp_path, train=1, test=1)
+    assert tool.make_demo_data(tmp_path, train=1, val=1, test=1)
+    assert not tool.make_demo_data(tmp_path, train=1, val=1, test=1)
 
 
 def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
-    tool.make_demo_data(tmp_path, train=1, test=1)
+    tool.make_demo_data(tmp_path, train=1, val=1, test=1)
     (tmp_path / 'VOCdevkit' / 'VOC2012' / 'classes.txt').unlink()
-    assert tool.make_demo_data(tmp_path, train=1, test=1)
+    assert tool.make_demo_data(tmp_path, train=1, val=1, test=1)
     assert (tmp_path / 'VOCdevkit' / 'VOC2012' / 'classes.txt').exists()
 
 

@@ -295,17 +295,6 @@ def test_folded_norms_add_their_bias_and_change_nothing_else(tmp_path: Path, eps
     assert number == len(shapes) - 4
 
 
-def test_every_cut_of_a_file_in_torchs_old_format_is_an_error_that_names_it(tmp_path: Path) -> None:
-    state = {'features.0.0.weight': torch.rand(4, 3, 3, 3), 'features.0.1.bias': torch.rand(4)}
-    torch.save(state, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
-    whole = (tmp_path / 'old.pth').read_bytes()
-    for keep in range(0, len(whole), 7):
-        (tmp_path / 'cut.pth').write_bytes(whole[:keep])
-        # A cut inside the name of a class looks like a class of somebody's own.
-        with pytest.raises(ValueError, match=r'cut\.pth: (not a (readable )?weight file|refused)'):
-            read_state_dict(tmp_path / 'cut.pth')
-
-
 @pytest.mark.parametrize('text', ['classes: cat', 'garbage', '<html></html>', ''])
 def test_a_text_file_is_no_weight_file(tmp_path: Path, text: str) -> None:
     (tmp_path / 'x.pth').write_text(text)

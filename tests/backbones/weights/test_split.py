@@ -1,6 +1,5 @@
 """Weights in every layout give the network of the library they come from; every conversion goes back."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from backbones import MobileNetV2
 from backbones.table2 import make_divisible
-from backbones.weights.files import read_weight_file, write_h5, write_npz, write_state_dict
-from backbones.weights.layouts import LAYOUTS, PYTORCH_BORN, TENSORFLOW_BORN
+from backbones.weights.files import read_weight_file, write_h5
+from backbones.weights.layouts import LAYOUTS, TENSORFLOW_BORN
 from backbones.weights.load import read_weights
 from backbones.weights.published import NAMED
 from backbones.weights.recognise import describe_shape
@@ -255,100 +254,6 @@ def test_slims_moving_averages_are_taken_where_there_are_any() -> None:
     assert set(taken) == set(state)
     for key, value in state.items():
         assert torch.equal(taken[key], value if 'moving' in key else value * 2)
-
-
-@pytest.mark.parametrize('name', ['whole.npz', 'whole.pth', 'whole.h5'])
-def test_files_of_every_kind_hold_the_same_tensors(tmp_path: Path, name: str) -> None:
-    weights = random_weights()
-    path = tmp_path / name
-    layout = {'.npz': 'slim', '.pth': 'timm', '.h5': 'keras'}[path.suffix]
-    write = {'.npz': write_npz, '.pth': write_state_dict, '.h5': write_h5}[path.suffix]
-    if path.suffix == '.h5':
-        pytest.importorskip('h5py', reason="pip install -e '.[keras]'")
-    write(join_weights(weights, layout), path)
-    back = read_weights(str(path))
-    assert back.layout == layout
-    for key, value in back.backbone.items():
-        assert torch.equal(value, weights.backbone[key])
-    assert torch.equal(back.classifier['weight'], weights.classifier['weight'])
-
-
-def test_a_safetensors_file_is_read(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    weights = random_weights()
-    save_file(join_weights(weights, 'transformers'), tmp_path / 'model.safetensors')
-    assert read_weights(str(tmp_path / 'model.safetensors')).layout == 'transformers'
-    (tmp_path / 'cut.safetensors').write_bytes((tmp_path / 'model.safetensors').read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r'cut\.safetensors: not a readable .safetensors file, or truncated'):
-        read_weights(str(tmp_path / 'cut.safetensors'))
-
-
-def test_a_converted_file_keeps_what_its_weights_are_right_with(tmp_path: Path) -> None:
-    """torchvision's keys hold TensorFlow's weights too; padding travels in metadata that torch ignores."""
-    weights = random_weights()
-    write_state_dict(join_weights(weights, 'torchvision'), tmp_path / 'x.pth', TENSORFLOW_BORN)
-    assert MobileNetV2(width=0.35, pretrained=str(tmp_path / 'x.pth')).settled == {
-        'padding': 'same',
-        'norm_eps': 1e-3,
-    }
-    theirs = torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.35)
-    theirs.load_state_dict(torch.load(tmp_path / 'x.pth', weights_only=True))
-    assert read_weights(str(tmp_path / 'x.pth')).facts != PYTORCH_BORN
-
-
-def test_missing_variables_are_named_as_the_file_names_them(tmp_path: Path) -> None:
-    state = join_weights(random_weights(), 'slim')
-    del state['MobilenetV2/expanded_conv_3/depthwise/depthwise_weights']
-    del state['MobilenetV2/expanded_conv_7/project/BatchNorm/gamma']
-    write_npz(state, tmp_path / 'holes.npz')
-    with pytest.raises(
-        ValueError,
-        match=r'(?s)2 of .* tensors are missing.*Under its slim names the file lacks '
-        r'MobilenetV2/expanded_conv_3/depthwise/depthwise_weights, MobilenetV2/expanded_conv_7/project/',
-    ):
-        MobileNetV2(width=0.35, pretrained=str(tmp_path / 'holes.npz'))
-
-
-def test_a_file_of_another_width_or_depth_says_which(tmp_path: Path) -> None:
-    torch.save(timm.create_model('mobilenetv2_120d').state_dict(), tmp_path / '120d.pth')
-    with pytest.raises(
-        ValueError, match=r'MobileNetV2\(width=1\.2, depth=1\.4, stem_channels=32, last_channels=1280\)'
-    ):
-        MobileNetV2(pretrained=str(tmp_path / '120d.pth'))
-    odd = torchvision.models.mobilenet_v2(width_mult=0.6)
-    torch.save(odd.state_dict(), tmp_path / 'odd.pth')
-    with pytest.raises(ValueError, match='another width, none of the usual ones'):
-        MobileNetV2(pretrained=str(tmp_path / 'odd.pth'))
-
-
-@pytest.mark.parametrize('keep', [0, 10, 100_000])
-@pytest.mark.parametrize('ending', ['npz', 'h5'])
-def test_a_truncated_file_of_any_kind_is_called_so(tmp_path: Path, ending: str, keep: int) -> None:
-    if ending == 'h5':
-        pytest.importorskip('h5py', reason="pip install -e '.[keras]'")
-    path = tmp_path / f'whole.{ending}'
-    weights = random_weights()
-    if ending == 'npz':
-        write_npz(join_weights(weights, 'slim'), path)
-    else:
-        write_h5(join_weights(weights, 'keras'), path)
-    cut = tmp_path / f'cut.{ending}'
-    cut.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=rf'cut\.{ending}: not a readable .*truncated \({keep:,} bytes\)'):
-        read_weight_file(cut)
-
-
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, 'h5py', None)
-    monkeypatch.setitem(sys.modules, 'tensorflow', None)
-    (tmp_path / 'x.h5').write_bytes(b'x')
-    with pytest.raises(ValueError, match=r"needs the extra: pip install -e '\.\[keras\]'"):
-        MobileNetV2(pretrained=str(tmp_path / 'x.h5'))
-    (tmp_path / 'model.ckpt-1.index').write_bytes(b'x')
-    for name in ('model.ckpt-1', 'model.ckpt-1.index'):
-        with pytest.raises(ValueError, match=r"\.\[tensorflow\]'.*numpy\.savez"):
-            MobileNetV2(pretrained=str(tmp_path / name))
 
 
 def test_the_background_is_the_first_class() -> None:

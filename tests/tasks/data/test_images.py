@@ -172,6 +172,18 @@ def test_what_follows_a_jpeg_does_not_matter(tmp_path: Path, colours: Image.Imag
     np.testing.assert_array_equal(read_image(tmp_path / 'a.jpg'), whole)
 
 
+@pytest.mark.parametrize('options', [{}, {'quality': 40, 'subsampling': 0}, {'optimize': True}])
+@pytest.mark.parametrize('share', [0.1, 0.3, 0.5])
+def test_a_progressive_jpeg_that_lost_scans_is_an_error(tmp_path: Path, options: dict, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'a.jpg', progressive=True, **options)
+    assert read_image(tmp_path / 'a.jpg').shape == (300, 400, 3)
+    data = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / 'a.jpg').write_bytes(data[: int(len(data) * share)] + b'\xff\xd9')
+    with pytest.raises(ImageError, match='truncated JPEG'):
+        read_image(tmp_path / 'a.jpg')
+
+
 def test_half_a_jpeg_with_an_end_marker_is_an_error(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / 'a.jpg')

@@ -349,7 +349,7 @@ def test_voc_and_coco_describe_the_demo_data_alike(tmp_path: Path, root: Path) -
     import runpy
 
     make = runpy.run_path(str(root / 'tools/make_demo_data.py'))['make_demo_data']
-    make(tmp_path / 'demo', train=12, test=2, workers=1)
+    make(tmp_path / 'demo', train=12, val=2, test=1, workers=1)
     coco = CocoDetection(
         str(tmp_path / 'demo/coco'), 'annotations/instances_train2017.json', 'train2017', training=True
     )

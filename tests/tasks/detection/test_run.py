@@ -59,7 +59,7 @@ def test_train_evaluate_and_predict_from_the_checkpoint_alone(config: Callable, 
     model = load_model(tmp_path / 'run/best.pth')
     assert model.classes == ('red', 'green')
     picture = np.random.default_rng(0).integers(0, 255, (90, 200, 3), dtype=np.uint8)
-    found = model.predict(picture)
+    found = model.predict(picture, score_threshold=0)
     assert found.boxes.shape[1] == 4
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [200, 90, 200, 90]).all()
@@ -79,7 +79,7 @@ def test_predict_writes_boxes_from_the_threshold_on(
 ) -> None:
     train(config('train_cfg.max_epochs=1'), work_dir=str(tmp_path / 'run'))
     model = load_model(tmp_path / 'run/last.pth')
-    predict_files(model, [coco_folder / 'test'], tmp_path / 'all')
+    predict_files(model, [coco_folder / 'test'], tmp_path / 'all', score_threshold=0)
     everything = json.loads((tmp_path / 'all/predictions.json').read_text())
     scores = [d['score'] for each in everything['predictions'] for d in each['detections']]
     middle = sorted(scores)[len(scores) // 2]
@@ -195,7 +195,7 @@ def test_a_padded_input_gives_the_same_boxes_as_its_picture_alone(config: Callab
     made.val_dataloader.dataset.augment = [{'type': 'ResizePad', 'size': 64, 'enlarge': True}]
     torch.manual_seed(0)
     model = build_model(made, classes=('red', 'green')).eval()
-    found = model.predict(np.full((30, 60, 3), 200, np.uint8))
+    found = model.predict(np.full((30, 60, 3), 200, np.uint8), score_threshold=0)
     assert len(found) > 0
     assert found.boxes[:, [0, 2]].max() <= 60
     assert found.boxes[:, [1, 3]].max() <= 30

@@ -1,0 +1,90 @@
+"""The format LiteRT: a `.tflite` file for Android, microcontrollers and the Raspberry Pi.
+
+Written by litert-torch from torch.export's trace, for a fixed number of pictures. What names classes and
+task is one of the file's metadata entries (TensorFlow's `schema.fbs`: Model.metadata).
+"""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deploy.description import KEY
+from deploy.formats import Run, Traced
+from deploy.plain_operators import in_plain_operators
+from tasks.errors import UserError
+
+SIGNATURE = 'serving_default'
+
+
+def write(traced: Traced, path: Path) -> None:
+    """Write a `.tflite` file, with float32 weights."""
+    import litert_torch  # type: ignore[import-not-found]
+
+    module = in_plain_operators(traced.program).module()
+    pictures = torch.zeros(traced.shape, dtype=torch.uint8)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        model: Any = litert_torch.convert(module, (pictures,))
+        model.export(str(path))
+    path.write_bytes(with_description(path.read_bytes(), traced.description))
+
+
+def with_description(content: bytes, description: str) -> bytes:
+    """Return a file's content with a description among its metadata, instead of any before."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    entries = [each for each in model.metadata or [] if _name(each) != KEY]
+    entry, buffer = schema.MetadataT(), schema.BufferT()
+    buffer.data = np.frombuffer(description.encode(), np.uint8)
+    entry.name, entry.buffer = KEY, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*entries, entry]
+    builder = flatbuffers.Builder(len(content) + len(description) + 1024)
+    builder.Finish(model.Pack(builder), b'TFL3')
+    return bytes(builder.Output())
+
+
+def read(path: Path) -> str | None:
+    """Return what the file says of itself."""
+    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
+
+    content = path.read_bytes()
+    if content[4:8] != b'TFL3':
+        raise ValueError('it does not begin as a .tflite file')
+    model: Any = schema.Model.GetRootAs(content, 0)
+    for place in range(model.MetadataLength()):
+        entry = model.Metadata(place)
+        if entry.Name().decode() == KEY:
+            return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+    return None
+
+
+def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
+    """Open the file in LiteRT's interpreter on the CPU (XNNPACK)."""
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
+
+    interpreter: Any = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    (name,) = runner.get_input_details()
+    if missing := {*outputs} - {*runner.get_output_details()}:
+        raise UserError(f'{path} has no output {missing.pop()!r}: export the checkpoint again')
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        found = runner(**{name: pictures})
+        # Of whole numbers LiteRT has 32 bits.
+        return {
+            each: found[each].astype(np.int64) if found[each].dtype == np.int32 else found[each]
+            for each in outputs
+        }
+
+    return run
+
+
+def _name(entry: Any) -> str:
+    return entry.name.decode() if isinstance(entry.name, bytes) else entry.name

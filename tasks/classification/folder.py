@@ -1,0 +1,108 @@
+"""A folder of pictures with a class each, in any usual format, recognised as it is."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from tasks.data.annotations import Problems
+from tasks.data.classes import counted, match_classes
+from tasks.data.dataset import VisionDataset
+from tasks.data.folders import existing_root
+from tasks.data.layouts import class_folders, tables
+from tasks.data.layouts.base import chosen_split, find_layout
+from tasks.data.layouts.part import check_apart, choose_part, names_below
+from tasks.data.layouts.tree import Tree
+from tasks.errors import UserError
+
+FORMATS = {'folders': class_folders.recognise, 'csv': tables.recognise_labels}
+EXPECTED = 'pictures with a class each (a folder a class, or CSV with the columns image and label)'
+
+
+@DATASETS.register_module()
+class ClassificationFolder(VisionDataset):
+    """Your own pictures with a class each.
+
+    Args:
+        root: the folder.
+        format: 'folders' or 'csv'; 'auto' finds out.
+        split: 'train', 'val' or 'test' of the data; None takes 'train' to learn from and 'val' to score, or
+            'test' where there is no 'val'.
+        holdout: share set aside for scoring where the data have no split, of every class alike.
+        held_out: pictures set aside before, by name below `root`; a checkpoint brings its own.
+        classes: class names in the model's order; None takes the names found, sorted.
+        training, augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
+
+    Attributes:
+        splits: names of the splits of the data, '' for data without.
+        labels: class index of every picture, int64 (N,).
+        held_out: the pictures set aside, None where the data have a split.
+
+    Raises:
+        UserError: nothing known is there, several things are, or the classes differ.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        format: str = 'auto',  # noqa: A002 (as the command line calls it)
+        *,
+        split: str | None = None,
+        holdout: float = 0.2,
+        held_out: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        training: bool = False,
+        augment: Sequence[Mapping[str, Any]] = (),
+        strict: bool = False,
+        seed: int = 0,
+        exif: str = 'auto',
+    ) -> None:
+        base = existing_root(root)
+        layout = find_layout(Tree(base), FORMATS, name=format, expected=EXPECTED, classes=classes)
+        self.problems = Problems(limit=None if strict else 3)
+        self.splits = tuple(layout.splits)
+        split = chosen_split(layout, training=training, name=split)
+        found = layout.read(layout.splits[split], self.problems)
+        if strict:
+            self.problems.raise_if_any()
+        if training and layout.has_split and split == 'train':
+            other = layout.splits[chosen_split(layout, training=False)]
+            check_apart(found.files, layout.read(other, Problems()).files, source=layout.seen)
+        names = match_classes(found.classes, classes, source=base, ordered=False)
+        part = choose_part(
+            layout,
+            names_below(base, found.files),
+            found.labels,
+            training=training,
+            share=holdout,
+            held_out=held_out,
+        )
+        self.held_out = part.held_out
+        self._origin = f'{layout.seen}; {part.text}'
+        index_of = {name: index for index, name in enumerate(names)}
+        labels = [index_of[name] for name in itertools.compress(found.labels, part.keep)]
+        self.labels = np.array(labels, dtype=np.int64)
+        if training and (empty := sorted(set(range(len(names))) - set(labels))):
+            raise UserError(f'{layout.seen}: class {names[empty[0]]!r} has no picture to learn from')
+        super().__init__(
+            list(itertools.compress(found.files, part.keep)),
+            names,
+            augment=augment,
+            training=training,
+            strict=strict,
+            seed=seed,
+            exif=exif,
+        )
+
+    def target(self, index: int) -> dict[str, Any]:
+        return {'label': int(self.labels[index])}
+
+    def to_target(self, augmented: Mapping[str, Any]) -> int:
+        return augmented['label']
+
+    def __str__(self) -> str:
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        text = f'{len(self):,} images in {len(self.classes)} classes{counted(self.classes, counts)}'
+        return f'{text}; {self._origin}' + (f'; {self.problems}' if self.problems.found else '')

@@ -1,0 +1,53 @@
+"""COCO's JSON wherever it lies: one file, or one a split. Roboflow, CVAT, Label Studio and FiftyOne.
+
+annotations/instances_train.json and images/ or train/    CVAT, COCO itself
+train/_annotations.coco.json, pictures beside it          Roboflow
+result.json, images/                                      Label Studio
+labels.json, data/                                        FiftyOne
+"""
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from tasks.data.annotations import Problems
+from tasks.data.formats.coco import CocoObjects, read_objects
+from tasks.data.layouts.base import Layout, one_each, sorted_splits
+from tasks.data.layouts.tree import Tree, split_of, split_of_place
+
+# Of COCO's own annotations those without boxes, or for other tasks.
+OTHERS = ('person_keypoints', 'captions', 'panoptic', 'stuff', 'image_info')
+
+
+def recognise(tree: Tree, *, outlines: bool = False, **_: Any) -> Layout | None:
+    """Return the layout if some JSON files look like COCO's."""
+    found: dict[str, list[str]] = {}
+    for file in tree.ending('.json'):
+        name = PurePosixPath(file).name
+        if not name.startswith(OTHERS) and _looks_like_coco(tree, file):
+            found.setdefault(split_of(name) or split_of_place(file), []).append(file)
+    if not found:
+        return None
+    splits = sorted_splits(one_each(found, root=tree.root, what="files in COCO's format"))
+
+    def read(file: str, problems: Problems) -> CocoObjects:
+        folder = tree.path(file).parent
+        objects = read_objects(
+            [tree.path(file)], [folder], categories=None, problems=problems, outlines=outlines
+        )
+        images = []
+        for image in objects.images:
+            name = PurePosixPath(image.path).relative_to(PurePosixPath(str(folder)).as_posix()).as_posix()
+            place = tree.picture(name, near=file)
+            images.append(image if place is None else image._replace(path=str(tree.path(place))))
+        return replace(objects, images=images)
+
+    return Layout('coco', f'COCO JSON: {", ".join(splits.values())}', splits, read)
+
+
+def _looks_like_coco(tree: Tree, file: str) -> bool:
+    try:
+        data = tree.path(file).read_bytes()
+    except OSError:
+        return False
+    return all(key in data for key in (b'"images"', b'"annotations"', b'"categories"'))

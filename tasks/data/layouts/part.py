@@ -1,0 +1,80 @@
+"""The part of a labelled folder that is learnt, or scored: by its own split, or with a share set aside."""
+
+import os
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.data.layouts.base import Layout
+from tasks.data.layouts.holdout import hold_out, keep_part
+from tasks.errors import UserError, listing
+
+
+class Part(NamedTuple):
+    """Which pictures belong to a part.
+
+    Attributes:
+        keep: of every picture whether it does.
+        held_out: names below the root of those set aside for scoring; None where data have a split.
+        text: how it was decided, for the log.
+    """
+
+    keep: list[bool]
+    held_out: list[str] | None
+    text: str
+
+
+def names_below(root: Path, paths: Sequence[str]) -> list[str]:
+    """Return paths as names below a root, with forward slashes."""
+    return [os.path.relpath(path, root).replace(os.sep, '/') for path in paths]
+
+
+def choose_part(
+    layout: Layout,
+    names: Sequence[str],
+    strata: Sequence[Hashable],
+    *,
+    training: bool,
+    share: float,
+    held_out: Sequence[str] | None,
+) -> Part:
+    """Return the part of a folder to learn from (`training`) or to score.
+
+    Args:
+        layout: of the folder.
+        names: of the pictures that were read, below the root.
+        strata: what each is of.
+        training: the part to learn from.
+        share: to set aside where the data have no split; 0 sets nothing aside.
+        held_out: names that were set aside before, which are set aside again.
+
+    Raises:
+        UserError: the part is empty.
+    """
+    if layout.has_split:
+        return Part([True] * len(names), None, f'split of the data ({", ".join(layout.splits)})')
+    known = set(held_out or ()) & set(names)
+    if held_out and not known and not training:
+        return Part([True] * len(names), None, f'all: none of the {len(held_out)} pictures set aside is here')
+    chosen = sorted(known) if known else hold_out(names, strata, share=share)
+    if not chosen and share == 0:
+        return Part([True] * len(names), None, 'all, for training and scoring alike')
+    keep = keep_part(names, frozenset(chosen), training=training)
+    if not any(keep):
+        raise UserError(
+            f'{layout.seen}: {len(names)} pictures are too few to set some aside for scoring. Add pictures, '
+            f'or a split of your own ({listing(("train", "val"))})'
+        )
+    lost = len(held_out) - len(known) if held_out and known else 0
+    gone = f' (of {lost + len(known)} before: {lost} are gone)' if lost else ''
+    text = f'without a split: {len(chosen)} of {len(names)} set aside for scoring{gone}'
+    return Part(keep, chosen, text)
+
+
+def check_apart(train: Sequence[str], scored: Sequence[str], *, source: str) -> None:
+    """Raise UserError for pictures that are learnt and scored."""
+    if both := sorted(set(train) & set(scored)):
+        raise UserError(
+            f'{source}: {len(both)} pictures are both learnt and scored: {listing(both)}. Take them out of '
+            'one of the splits'
+        )

@@ -1,0 +1,174 @@
+"""Data sets written as others read them: COCO JSON, VOC XML, YOLO, CSV; masks, and a folder a class.
+
+Each writes into a folder of its own, pictures included, what `tasks.data.layouts` reads as what was given.
+"""
+
+import csv
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tasks.data.annotations import Annotations
+from tasks.data.classes import write_classes
+from tasks.data.formats.coco import write_coco
+from tasks.data.formats.masks import write_mask
+from tasks.data.formats.voc import write_split, write_voc
+from tasks.data.layouts.tree import picture_size
+from tasks.data.packed import PackedStrings
+from tasks.errors import UserError
+
+WITH_BOXES = ('coco', 'voc', 'yolo', 'csv')
+
+
+def empty_folder(folder: Path) -> Path:
+    """Make a folder to write into; UserError where something is in it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f'{folder} is not empty: nothing there is replaced, give another folder')
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def new_names(paths: Sequence[str]) -> list[str]:
+    """Return a name for every picture in one folder, its own where no other has the same stem."""
+    stems = Counter(Path(path).stem for path in paths)
+    names = [
+        Path(path).name if stems[Path(path).stem] == 1 else '_'.join(Path(path).parts[-3:]) for path in paths
+    ]
+    if len({Path(name).stem for name in names}) < len(names):
+        names = [f'{index:06d}_{Path(path).name}' for index, path in enumerate(paths)]
+    return names
+
+
+def place_pictures(paths: Sequence[str], names: Sequence[str], folder: Path, *, link: bool) -> list[str]:
+    """Copy pictures into a folder, or link them there; return where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, name in zip(paths, names, strict=True):
+        if link:
+            os.symlink(Path(path).resolve(), folder / name)
+        else:
+            shutil.copyfile(path, folder / name)
+    return [str(folder / name) for name in names]
+
+
+def not_held(annotations: Annotations, kind: str) -> list[str]:
+    """Return what a format cannot hold of some objects, in words."""
+    lines = []
+    crowds = int(annotations.crowd.sum())
+    if crowds and kind in ('yolo', 'csv'):
+        lines.append(f'{crowds} crowds are left out: {kind} has no such mark')
+    if kind in ('voc', 'csv') and list(annotations.class_names) != sorted(annotations.class_names):
+        lines.append(f'the order of the classes: {kind} has no list of them, letters decide it')
+    if kind in ('voc', 'csv') and (
+        unused := len(annotations.class_names) - len(np.unique(annotations.labels))
+    ):
+        lines.append(f'{unused} classes without an object: {kind} has no list of classes')
+    return lines
+
+
+def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, link: bool = False) -> None:
+    """Write objects and pictures of every split.
+
+    Args:
+        parts: objects by split; '' for data without.
+        out: an empty folder.
+        kind: one of WITH_BOXES.
+        link: make symbolic links to the pictures instead of copies.
+    """
+    everything = [path for each in parts.values() for path in each.paths]
+    names = iter(new_names(everything))
+    rows: list[tuple[object, ...]] = []
+    for split, annotations in parts.items():
+        below = {'coco': split or 'images', 'voc': 'JPEGImages', 'csv': 'images'}.get(kind, f'images/{split}')
+        paths = list(annotations.paths)
+        placed = place_pictures(paths, [next(names) for _ in paths], out / below, link=link)
+        moved = replace(annotations, paths=PackedStrings(placed))
+        if kind == 'coco':
+            (out / 'annotations').mkdir(exist_ok=True)
+            write_coco(out / f'annotations/instances_{split or "default"}.json', moved, out / below)
+        elif kind == 'voc':
+            (out / 'Annotations').mkdir(exist_ok=True)
+            write_voc(out / 'Annotations', moved)
+            if split:
+                (out / 'ImageSets/Main').mkdir(parents=True, exist_ok=True)
+                write_split(out / 'ImageSets/Main', split, (Path(path).stem for path in placed))
+        elif kind == 'yolo':
+            _write_yolo(moved, out / f'labels/{split}')
+        else:
+            rows += _rows(moved, split)
+    names_of = next(iter(parts.values())).class_names
+    if kind == 'yolo':
+        import yaml
+
+        content = {'names': dict(enumerate(names_of)), **{split: f'images/{split}' for split in parts}}
+        (out / 'data.yaml').write_text(
+            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding='utf-8'
+        )
+    if kind == 'csv':
+        header = ('image', 'xmin', 'ymin', 'xmax', 'ymax', 'label', 'split')
+        with (out / 'boxes.csv').open('w', encoding='utf-8', newline='') as file:
+            csv.writer(file).writerows([header, *rows])
+
+
+def _write_yolo(annotations: Annotations, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, path in enumerate(annotations.paths):
+        height, width = annotations.sizes[index].tolist()
+        lines = []
+        for k in _plain_objects(annotations, index):
+            left, top, right, bottom = annotations.original_boxes[k].tolist()
+            values = [(left + right) / 2 / width, (top + bottom) / 2 / height]
+            values += [(right - left) / width, (bottom - top) / height]
+            lines.append(f'{annotations.labels[k]} {" ".join(f"{value:.17g}" for value in values)}\n')
+        (folder / f'{Path(path).stem}.txt').write_text(''.join(lines), encoding='utf-8')
+
+
+def _rows(annotations: Annotations, split: str) -> Iterable[tuple[object, ...]]:
+    for index, path in enumerate(annotations.paths):
+        objects = _plain_objects(annotations, index)
+        for k in objects:
+            corners = [f'{value:.17g}' for value in annotations.original_boxes[k].tolist()]
+            yield (Path(path).name, *corners, annotations.class_names[annotations.labels[k]], split)
+        if not objects:
+            yield (Path(path).name, '', '', '', '', '', split)
+
+
+def _plain_objects(annotations: Annotations, index: int) -> list[int]:
+    where = annotations.objects(index)
+    return [k for k in range(where.start, where.stop) if not annotations.crowd[k]]
+
+
+def write_masks(
+    parts: Mapping[str, Sequence[tuple[str, np.ndarray]]],
+    classes: Sequence[str],
+    out: Path,
+    *,
+    link: bool = False,
+) -> None:
+    """Write pictures and label maps of every split: images/<split>, masks/<split> and classes.txt."""
+    names = iter(new_names([path for each in parts.values() for path, _ in each]))
+    for split, pairs in parts.items():
+        chosen = [next(names) for _ in pairs]
+        place_pictures([path for path, _ in pairs], chosen, out / f'images/{split}', link=link)
+        (out / f'masks/{split}').mkdir(parents=True, exist_ok=True)
+        for (path, mask), name in zip(pairs, chosen, strict=True):
+            if picture_size(Path(path), exif='apply') not in (None, mask.shape):
+                raise UserError(f'{path}: its label map belongs to the stored pixels, not to those shown')
+            write_mask(out / f'masks/{split}/{Path(name).stem}.png', mask)
+    write_classes(out / 'classes.txt', classes)
+
+
+def write_class_folders(
+    parts: Mapping[str, Sequence[tuple[str, str]]], out: Path, *, link: bool = False
+) -> None:
+    """Write (picture, class) of every split as <split>/<class>/<picture>."""
+    for split, pairs in parts.items():
+        for name in sorted({label for _, label in pairs}):
+            if '/' in name or name in ('.', '..'):
+                raise UserError(f'class {name!r} cannot be the name of a folder')
+            paths = [path for path, label in pairs if label == name]
+            place_pictures(paths, new_names(paths), out / split / name, link=link)

@@ -1,0 +1,139 @@
+"""From pictures on disk to annotated pictures, a list of what was found and a contact sheet."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from tasks.data.ahead import ahead
+from tasks.data.folders import find_images
+from tasks.data.images import ImageError, Photograph, read_photograph
+from tasks.errors import UserError
+from tasks.model import VisionModel
+from tasks.outputs import MARK, check_writable, save_picture
+from tasks.predict.listing import check_format, listing_name, write_listing
+from tasks.predict.names import extra_names, output_names
+from tasks.predict.progress import progress
+from tasks.report.drawing import contact_sheet
+
+SHEET_LIMIT = 48
+
+
+class Predicted(NamedTuple):
+    """How many pictures were predicted, the reason for each that was not by path, and the list's file."""
+
+    pictures: int
+    skipped: dict[str, str]
+    listing: Path
+
+
+def predict_files(
+    model: VisionModel,
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    score_threshold: float | None = None,
+    tiles: int | None = None,
+    form: str = 'json',
+    overwrite: bool = False,
+) -> Predicted:
+    """Predict every picture; write annotated pictures, a list of what was found and `contact_sheet.png`.
+
+    Threads decode the next pictures, and draw and encode the last ones, while the network computes. What else
+    is written beside an annotated picture is the result's to say (`extra_files`). Unreadable files are named
+    and left out. `predictions.jsonl` gets a line as soon as a picture is done; at the end, or when
+    interrupted, it becomes the list.
+
+    Args:
+        model: what predicts.
+        inputs: image files and folders.
+        out: folder to write to. Results of an earlier run there are replaced.
+        score_threshold: leave out detections that score less; for a task whose results know `above`. By
+            default 0.05, and what scores 0.3 is drawn.
+        tiles: see `tasks.answer.Predictor.predict`.
+        form: of the list: 'json', 'jsonl', 'csv' or 'coco'.
+        overwrite: also replace files that Kestrel did not make; never one of `inputs`.
+
+    Raises:
+        UserError: nothing could be read, `out` cannot be written, a file there is the user's, or the task
+            has no such option.
+    """
+    if score_threshold is not None and not hasattr(model.task.result, 'above'):
+        raise UserError(f'--score-threshold is for detection; this checkpoint is for {model.task.name}')
+    check_format(form, model.task.name)
+    paths = find_images(inputs)
+    names = output_names(paths)
+    extras = extra_names(names, getattr(model.task.result, 'extra_files', {}))
+    lines, listing, sheet_file = (
+        out / name for name in ('.predictions.lines', listing_name(form), 'contact_sheet.png')
+    )
+    beside = [out / name for each in extras for name in each.values()]
+    written = [lines, listing, sheet_file, *(out / name for name in names), *beside]
+    taken = {path.resolve() for path in written}
+    if clashes := [path for path in paths if Path(path).resolve() in taken]:
+        raise UserError(f'{clashes[0]} would be overwritten by a result: choose another --out than {out}')
+    check_writable(written, overwrite=overwrite, hint='Choose another --out')
+    skipped: dict[str, str] = {}
+    sheet: list[tuple[Image.Image, str]] = []
+    # The sheet shows an even selection when there are too many for one page.
+    shown = {round(i * (len(paths) - 1) / max(1, SHEET_LIMIT - 1)) for i in range(SHEET_LIMIT)}
+    drawing = {} if score_threshold is None else {'score_threshold': score_threshold}
+
+    def answers() -> Iterator[tuple[int, Photograph, Any]]:
+        for index, (path, reading) in enumerate(ahead(read_photograph, paths)):
+            try:
+                photograph = reading.result()
+                (result,) = model.predict_each(
+                    [photograph.image], score_threshold=score_threshold, tiles=tiles
+                )
+            except (ImageError, MemoryError) as error:
+                skipped[path] = getattr(error, 'reason', 'does not fit into memory')
+                print(f'skipped {path}: {skipped[path]}')
+                continue
+            yield index, photograph, replace(result, path=path)
+
+    def write(answer: tuple[int, Photograph, Any]) -> tuple[dict[str, Any], Image.Image | None, str]:
+        index, photograph, result = answer
+        target = out / names[index]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_picture(result.draw(**drawing), target)
+        files = {key: str(out / name) for key, name in extras[index].items()}
+        for key, name in files.items():
+            result.save_extra(key, Path(name))
+        height, width = photograph.image.shape[:2]
+        entry = {**result.summary(), 'width': width, 'height': height, 'turned': photograph.turned}
+        preview = None
+        if index in shown or len(paths) <= SHEET_LIMIT:
+            preview = result.preview() if hasattr(result, 'preview') else Image.fromarray(result.image)
+            preview.thumbnail((400, 400))
+        return {**entry, 'picture': str(target), **files}, preview, result.title()
+
+    count, complete = 0, False
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with lines.open('w', encoding='utf-8') as file:
+            file.write(json.dumps({'made_by': MARK}) + '\n')
+            for _, writing in progress(ahead(write, answers(), threads=2), len(paths), what='pictures'):
+                entry, preview, title = writing.result()
+                file.write(json.dumps(entry) + '\n')
+                file.flush()
+                count += 1
+                if preview is not None:
+                    sheet.append((preview, title))
+        if sheet:
+            save_picture(contact_sheet(sheet), sheet_file)
+        complete = True
+    except OSError as error:
+        raise UserError(
+            f'cannot write to {out}: {error}. What was predicted before is in {listing}'
+        ) from error
+    finally:
+        if lines.exists():
+            facts = {'complete': complete, 'class_names': model.classes, 'skipped': skipped}
+            write_listing(lines, listing, form, model.task.name, facts)
+    if not count:
+        raise UserError(f'none of the {len(paths)} files is a readable picture')
+    return Predicted(count, skipped, listing)

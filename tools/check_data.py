@@ -1,0 +1,59 @@
+"""Look for faults in labelled pictures: python tools/check_data.py configs/ssdlite_folder.py --data-root DIR
+
+Exit code 0: nothing found. 1: something was. 2: the data cannot be read, and why.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+# Lets the tools run from a checkout that was never installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Look for faults in labelled pictures before training on them. Exit code: 0 nothing '
+        'found, 1 something, 2 not readable.'
+    )
+    parser.add_argument('config', help='the config that will be trained')
+    parser.add_argument(
+        '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
+    )
+    parser.add_argument(
+        '--data-format', metavar='NAME', help="format of one's own data, where a folder holds several"
+    )
+    parser.add_argument('--json', action='store_true', help='print the findings as JSON')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config, as in train.py'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from tasks.build import load_config
+    from tasks.training.examine import examine
+    from tasks.training.split import with_format
+
+    config = load_config(arguments.config, arguments.cfg_options)
+    if arguments.data_format is not None:
+        with_format(config, arguments.data_format)
+    parts, found = examine(config, root=arguments.data_root)
+    if arguments.json:
+        print(json.dumps({**parts, 'findings': [each.as_plain() for each in found]}, indent=1))
+    else:
+        for part, text in parts.items():
+            print(f'{part}: {text}')
+        for each in found:
+            print(f'\n{each}')
+        print(f'\n{len(found)} kinds of faults' if found else '\nnothing found')
+    if found:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    from tasks.errors import run_command
+
+    run_command(main)
