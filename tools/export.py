@@ -19,8 +19,8 @@ def parse_arguments() -> argparse.Namespace:
         '--to',
         required=True,
         metavar='FORMAT[,FORMAT]',
-        help='torch (.pt2), onnx (.onnx), openvino (.xml), litert (.tflite), executorch (.pte), web (a folder, '
-        'for browsers)',
+        help='torch (.pt2), onnx (.onnx), openvino (.xml), litert (.tflite), executorch (.pte), web (a '
+        'folder, for browsers)',
     )
     parser.add_argument('--out', metavar='DIR', help='where to write (default: beside the checkpoint)')
     parser.add_argument(

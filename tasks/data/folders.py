@@ -97,8 +97,8 @@ def find_images(inputs: Sequence[str | Path]) -> list[str]:
             if not inside:
                 raise UserError(f'no pictures (.jpg, .png, ...) in {path} or below')
             found += inside
-        elif path.is_file():
-            found.append(str(path))
+        elif path.is_file() or (is_image_name(path.name) and os.path.lexists(path)):
+            found.append(str(path))  # a pipe or a lost link is left out by name when its turn comes
         else:
             raise UserError(f'there is no file or folder {path}')
     return found

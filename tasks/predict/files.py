@@ -44,7 +44,7 @@ def predict_files(
 
     Threads decode the next pictures, and draw and encode the last ones, while the network computes. What else
     is written beside an annotated picture is the result's to say (`extra_files`). Unreadable files are named
-    and left out. `predictions.jsonl` gets a line as soon as a picture is done; at the end, or when
+    and left out. `.predictions.lines` gets a line as soon as a picture is done; at the end, or when
     interrupted, it becomes the list.
 
     Args:

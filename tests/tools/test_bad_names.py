@@ -27,7 +27,7 @@ def picture_of(path: Path) -> Path:
         ('segmentation', 'elsewhere/a.jpg', 'a_mask.png'),
         ('classification', 'elsewhere/a.jpg', 'predictions.json'),
         ('classification', 'elsewhere/a.jpg', 'contact_sheet.png'),
-        ('classification', 'elsewhere/a.jpg', 'predictions.jsonl'),
+        ('classification', 'elsewhere/a.jpg', '.predictions.lines'),
     ],
 )
 def test_predicting_replaces_no_file_of_the_user_unless_told_to(

@@ -186,9 +186,10 @@ def test_a_picture_that_lies_on_its_side_is_turned_in_every_tool_alike(
     checkpoint = untrained('classification', folders)
     reports = []
     for data in (folders, upright):
-        done = command('test', checkpoint, '--data-root', data, '--out', f'{data.name}.json')
+        scores = Path(f'{data.name}_scores/metrics.json')
+        done = command('test', checkpoint, '--data-root', data, '--out', scores)
         assert done.code == 0, done.output
-        reports.append(json.loads(Path(f'{data.name}.json').read_text()))
+        reports.append(json.loads(scores.read_text()))
         assert command('predict', checkpoint, data, '--out', f'{data.name}_out').code == 0
     assert reports[0]['top1'] == reports[1]['top1']
     turned, plain = (

@@ -64,6 +64,7 @@ def test_a_checkpoint_is_exported_scored_and_used_like_a_checkpoint(
     assert len(json.loads((tmp_path / 'predictions/predictions.json').read_text())['predictions']) == 4
 
 
+@pytest.mark.slow
 def test_an_engine_converts_once_and_again_when_the_checkpoint_changed(
     run: Callable, trained: Path, folders: Path, tmp_path: Path
 ) -> None:

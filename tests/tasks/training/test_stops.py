@@ -154,6 +154,15 @@ def test_a_lost_worker_is_told_from_a_fault_in_the_data(folders: Path) -> None:
     close_loader(loader)
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """Of a command in the background the shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('heard_interrupts')
 def test_a_stop_asked_for_twice_at_once_is_one_and_later_is_another() -> None:
     stop = StopRequest()
     with stop.listening():
