@@ -116,6 +116,7 @@ def test_a_mistake_is_explained_and_leaves_nothing(
     assert (tmp_path / 'theirs/best.pt2').read_text() == 'their own'
 
 
+@pytest.mark.slow
 def test_a_program_of_another_task_or_other_classes_or_at_several_scales_is_not_scored(
     run: Callable, trained: Path, folders: Path, root: Path, coco_folder: Path
 ) -> None:
