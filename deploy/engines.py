@@ -5,7 +5,7 @@ looked up in registries, as for checkpoints. docs/deploy.md says what each engin
 file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from deploy.description import Description, read_description
 from deploy.formats import Run, format_of
 from deploy.program import unnamed
 from heads.base import HEADS, Head
-from tasks.answer import Picture, Predictor
+from tasks.answer import Predictor, Predicts
 from tasks.errors import UserError
 from tasks.registry import build
 from tasks.task import find_task
 
 
-class ExportedModel(nn.Module):
+class ExportedModel(Predicts, nn.Module):
     """A program of `tools/export.py`, opened.
 
     Args:
@@ -93,36 +93,6 @@ class ExportedModel(nn.Module):
             UserError: another size or dtype.
         """
         return self._compute(pictures, self.names)
-
-    def predict(
-        self,
-        inputs: Any,
-        *,
-        batch_size: int = 16,
-        score_threshold: float | None = None,
-        tiles: int | None = None,
-    ) -> Any:
-        """Answer for one picture or many; see `tasks.answer.Predictor.predict`."""
-        return self.predictor.predict(
-            inputs, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
-        )
-
-    def predict_each(
-        self,
-        pictures: Iterable[Picture],
-        *,
-        batch_size: int = 1,
-        score_threshold: float | None = None,
-        tiles: int | None = None,
-    ) -> Iterator[Any]:
-        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
-        return self.predictor.predict_each(
-            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
-        )
-
-    def to_input(self, image: np.ndarray) -> np.ndarray:
-        """Turn an RGB uint8 (H, W, 3) picture into the program's input, RGB uint8 (h, w, 3)."""
-        return self.predictor.to_input(image)
 
     @property
     def _needed(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploy.description import KEY
+from deploy.description import KEY, read_description
 from deploy.formats import Run, Traced
 from deploy.plain_operators import in_plain_operators
 
@@ -30,7 +30,7 @@ def write(traced: Traced, path: Path) -> None:
         lowered: Any = to_edge_transform_and_lower(
             in_plain_operators(traced.program),
             partitioner=[XnnpackPartitioner()],
-            constant_methods={KEY: text, f'{KEY}_outputs': len(traced.outputs)},
+            constant_methods={KEY: text},
         )
         path.write_bytes(lowered.to_executorch().buffer)
     finally:
@@ -40,20 +40,15 @@ def write(traced: Traced, path: Path) -> None:
 def read(path: Path) -> str | None:
     """Return what the file says of itself."""
     content = path.read_bytes()
-    program = _load(content)
-    if KEY not in program.method_names:
-        return None
-    return bytes(program.load_method(KEY).execute([])[0].numpy()).decode()
+    return _description(_load(content))
 
 
 def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
     """Open the file in ExecuTorch's runtime, which chooses its own number of `threads`."""
-    from deploy.description import read_description
-
     content = path.read_bytes()
     program = _load(content)
     method = program.load_method('forward')
-    names = [each.name for each in read_description(read(path), path).outputs]
+    names = [each.name for each in read_description(_description(program), path).outputs]
 
     def run(pictures: np.ndarray, kept: Any = (content, program)) -> dict[str, np.ndarray]:
         # A method reads from its program's bytes, and keeps neither alive.
@@ -62,6 +57,12 @@ def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
         return {name: found[name].numpy().copy() for name in outputs}
 
     return run
+
+
+def _description(program: Any) -> str | None:
+    if KEY not in program.method_names:
+        return None
+    return bytes(program.load_method(KEY).execute([])[0].numpy()).decode()
 
 
 def _load(content: bytes) -> Any:

@@ -34,17 +34,16 @@ def write(traced: Traced, path: Path) -> None:
 
 
 def with_description(content: bytes, description: str) -> bytes:
-    """Return a file's content with a description among its metadata, instead of any before."""
+    """Return a file's content with a description among its metadata."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    entries = [each for each in model.metadata or [] if _name(each) != KEY]
     entry, buffer = schema.MetadataT(), schema.BufferT()
     buffer.data = np.frombuffer(description.encode(), np.uint8)
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)
-    model.metadata = [*entries, entry]
+    model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(len(content) + len(description) + 1024)
     builder.Finish(model.Pack(builder), b'TFL3')
     return bytes(builder.Output())
@@ -84,7 +83,3 @@ def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
         }
 
     return run
-
-
-def _name(entry: Any) -> str:
-    return entry.name.decode() if isinstance(entry.name, bytes) else entry.name

@@ -274,6 +274,42 @@ class Predictor:
         return results
 
 
+class Predicts:
+    """What a model shows of its `predictor`."""
+
+    predictor: Predictor
+
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 16,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Any:
+        """Answer for one picture or many; see `tasks.answer.Predictor.predict`."""
+        return self.predictor.predict(
+            inputs, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
+
+    def predict_each(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        score_threshold: float | None = None,
+        tiles: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
+        return self.predictor.predict_each(
+            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
+        )
+
+    def to_input(self, image: np.ndarray) -> np.ndarray:
+        """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
+        return self.predictor.to_input(image)
+
+
 def in_float32(outputs: Any) -> Any:
     """Return a tensor, or a nest of them, in float32."""
     if isinstance(outputs, Tensor):

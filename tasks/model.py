@@ -5,11 +5,10 @@ uint8 or float images (B, 3, H, W) -> normalise -> backbone -> [maps] -> head.fo
                                                    evaluation: head.predict -> one typed result an image
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from backbones.base import BACKBONES
 from heads.base import HEADS
 from layers.depthwise import fast_depthwise
-from tasks.answer import Picture, Predictor, in_float32
+from tasks.answer import Predictor, Predicts, in_float32
 from tasks.data.augment import fill_left_open
 from tasks.data.samples import SampleInfo, Skipped
 from tasks.normalise import Normalise, agree
@@ -32,7 +31,7 @@ class NonFiniteLossError(ArithmeticError):
     """The loss is NaN or infinite; the weights have not been touched by it."""
 
 
-class VisionModel(BaseModel):
+class VisionModel(Predicts, BaseModel):
     """A backbone and a head, paired.
 
     Args:
@@ -162,33 +161,3 @@ class VisionModel(BaseModel):
         finally:
             if was_training:
                 self.train()
-
-    def predict(
-        self,
-        inputs: Any,
-        *,
-        batch_size: int = 16,
-        score_threshold: float | None = None,
-        tiles: int | None = None,
-    ) -> Any:
-        """Answer for one picture or many; see `tasks.answer.Predictor.predict`."""
-        return self.predictor.predict(
-            inputs, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
-        )
-
-    def predict_each(
-        self,
-        pictures: Iterable[Picture],
-        *,
-        batch_size: int = 1,
-        score_threshold: float | None = None,
-        tiles: int | None = None,
-    ) -> Iterator[Any]:
-        """Yield one result per picture, computing `batch_size` of them at a time; see `predict`."""
-        return self.predictor.predict_each(
-            pictures, batch_size=batch_size, score_threshold=score_threshold, tiles=tiles
-        )
-
-    def to_input(self, image: np.ndarray) -> np.ndarray:
-        """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
-        return self.predictor.to_input(image)

@@ -62,11 +62,9 @@ def main() -> None:
     from tasks.predict.files import predict_files
     from tasks.predict.inputs import find_inputs
     from tasks.predict.video import predict_video
-    from tasks.training.device import pick_device
 
     inputs = find_inputs(arguments.inputs)  # a misspelt path should not wait for the model
-    device = pick_device() if arguments.device == 'auto' else arguments.device
-    model = load_model(arguments.checkpoint, device=device)
+    model = load_model(arguments.checkpoint, device=arguments.device)
     options = {
         'score_threshold': arguments.score_threshold,
         'tiles': arguments.tiles,

@@ -145,7 +145,7 @@ def config_from_checkpoint(content: Mapping[str, Any], *, source: str) -> Config
 
 
 def is_program(source: str | os.PathLike) -> bool:
-    """Whether a path is that of a program of tools/export.py, by its ending."""
+    """Whether a path is that of a program of tools/export.py, by its ending, or what a .tflite says."""
     path = Path(source)
     if path.suffix != '.tflite':
         return path.suffix in PROGRAMS

@@ -37,7 +37,19 @@ class MaskSource(Protocol):
         ...
 
 
-class IndexMasks:
+class _MaskFiles:
+    """A file of its own for the mask of every picture."""
+
+    _masks: PackedStrings
+
+    def size(self, index: int) -> tuple[int, int]:
+        found = picture_size(self._masks[index], exif='ignore')
+        if found is None:
+            raise ImageError(self._masks[index], 'not a readable mask')
+        return found
+
+
+class IndexMasks(_MaskFiles):
     """Files whose values are class indices; see `tasks.data.formats.masks`."""
 
     def __init__(
@@ -46,17 +58,11 @@ class IndexMasks:
         self.counts = check_masks(images, masks, classes, exif=exif)
         self._masks = PackedStrings(masks)
 
-    def size(self, index: int) -> tuple[int, int]:
-        found = picture_size(self._masks[index], exif='ignore')
-        if found is None:
-            raise ImageError(self._masks[index], 'not a readable mask')
-        return found
-
     def read(self, index: int) -> np.ndarray:
         return read_mask(self._masks[index])
 
 
-class ColourMasks:
+class ColourMasks(_MaskFiles):
     """Files with a colour a class.
 
     Raises:
@@ -84,12 +90,6 @@ class ColourMasks:
             shown = '\n  '.join(problems[:SHOWN]) + ('\n  ...' if len(problems) > SHOWN else '')
             raise UserError(f'{len(problems)} of {len(masks)} masks cannot be used:\n  {shown}')
         self.counts = counts_of(np.array(found), len(colours), masks)
-
-    def size(self, index: int) -> tuple[int, int]:
-        found = picture_size(self._masks[index], exif='ignore')
-        if found is None:
-            raise ImageError(self._masks[index], 'not a readable mask')
-        return found
 
     def read(self, index: int) -> np.ndarray:
         return read_colour_mask(self._masks[index], self._colours)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data.formats.masks import IGNORE, voc_palette
+from tasks.data.formats.masks import IGNORE, opened_mask, refuse_jpeg, voc_palette
 from tasks.data.images import ImageError
 from tasks.errors import listing
 
@@ -23,19 +23,9 @@ def read_colour_mask(path: Path | str, colours: Sequence[Colour]) -> np.ndarray:
     Raises:
         ImageError: missing, unreadable, a JPEG, or a pixel has a colour that is not in the list.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            if picture.format == 'JPEG':
-                raise ImageError(path, 'a JPEG mask: its compression changes the colours. Write PNG')
-            pixels = np.array(picture.convert('RGB')).astype(np.int64)
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(path, 'no such file') from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-        raise ImageError(path, f'not a readable mask ({error})') from error
+    with opened_mask(path) as picture:
+        refuse_jpeg(path, picture, what='colours')
+        pixels = np.array(picture.convert('RGB')).astype(np.int64)
     codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     table = {red << 16 | green << 8 | blue: index for index, (red, green, blue) in enumerate(colours)}
     table.setdefault(BORDER[0] << 16 | BORDER[1] << 8 | BORDER[2], IGNORE)

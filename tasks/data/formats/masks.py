@@ -5,8 +5,9 @@ A mask is a picture whose pixel values are class indices; 255 marks pixels that 
 (tensorflow/models#3739, open-mmlab/mmsegmentation#1609), so every mask is looked at before a run starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -29,26 +30,36 @@ def read_mask(path: Path | str) -> np.ndarray:
     Raises:
         ImageError: missing, truncated, no picture, or one of colours, whose values are no indices.
     """
+    with opened_mask(path) as picture:
+        if picture.mode not in ('P', 'L', '1', *SIXTEEN_BIT):
+            raise ImageError(path, f'a mask of colours ({picture.mode}), {_colours(picture.convert("RGB"))}')
+        refuse_jpeg(path, picture, what='indices')
+        values = np.array(picture)
+    if values.dtype != np.uint8 and values.max(initial=0) > IGNORE:
+        raise ImageError(path, f'a 16-bit mask with values up to {values.max()}; class indices end at 254')
+    return values.astype(np.uint8)
+
+
+@contextmanager
+def opened_mask(path: Path | str) -> Iterator[Any]:
+    """Open a mask as a PIL image; what goes wrong with it in the block is an ImageError that names it."""
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            if picture.mode not in ('P', 'L', '1', *SIXTEEN_BIT):
-                raise ImageError(
-                    path, f'a mask of colours ({picture.mode}), {_colours(picture.convert("RGB"))}'
-                )
-            if picture.format == 'JPEG':
-                raise ImageError(path, 'a JPEG mask: its compression changes the indices. Write PNG')
-            values = np.array(picture)
+            yield picture
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(path, 'no such file') from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise ImageError(path, f'not a readable mask ({error})') from error
-    if values.dtype != np.uint8 and values.max(initial=0) > IGNORE:
-        raise ImageError(path, f'a 16-bit mask with values up to {values.max()}; class indices end at 254')
-    return values.astype(np.uint8)
+
+
+def refuse_jpeg(path: Path | str, picture: Any, *, what: str) -> None:
+    """Raise ImageError for a mask whose `what`, indices or colours, compression has changed."""
+    if picture.format == 'JPEG':
+        raise ImageError(path, f'a JPEG mask: its compression changes the {what}. Write PNG')
 
 
 def write_mask(path: Path | str, mask: np.ndarray, **options: Any) -> None:

@@ -35,7 +35,10 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
     if set(found) == {''} and len(folders) == 1:
         lists = (PurePosixPath(folders[0]).parent / 'ImageSets' / 'Main').as_posix()
         if named := _from_lists(tree, lists, files):
-            found, seen = named, f'{seen}, lists in {lists}'
+            found, bare = named
+            seen = f'{seen}, lists in {lists}'
+            if bare:
+                seen += f'; left out {len(bare)} pictures of the lists without XML: {listing(bare)}'
     splits = sorted_splits(found)
     everything = [file for each in splits.values() for file in each]
     names = list(classes or ())
@@ -54,11 +57,15 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
     return Layout('voc', seen, splits, read)
 
 
-def _from_lists(tree: Tree, folder: str, files: list[str]) -> dict[str, list[str]]:
-    """Return the files by split as the lists of ImageSets/Main say, or nothing where there are none."""
+def _from_lists(tree: Tree, folder: str, files: list[str]) -> tuple[dict[str, list[str]], list[str]] | None:
+    """Return the files by split as the lists of ImageSets/Main say, and the names that have none.
+
+    None where there are no lists to learn from.
+    """
     by_stem = {PurePosixPath(file).stem: file for file in files}
     found: dict[str, list[str]] = {}
     owner: dict[str, str] = {}
+    bare: list[str] = []
     for split in ('train', 'val', 'test'):
         if f'{folder}/{split}.txt' not in tree.files:
             continue
@@ -70,7 +77,8 @@ def _from_lists(tree: Tree, folder: str, files: list[str]) -> dict[str, list[str
             )
         owner |= dict.fromkeys(names, split)
         found[split] = [by_stem[name] for name in names if name in by_stem]
-    return found if 'train' in found else {}
+        bare += [name for name in names if name not in by_stem]
+    return (found, bare) if 'train' in found else None
 
 
 def _looks_like_voc(tree: Tree, file: str) -> bool:
