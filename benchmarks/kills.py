@@ -186,7 +186,9 @@ class Campaign:
             time.sleep(0.1)
         if any(map(is_running, workers)):
             self.report('left-over processes', training)
-        if 'Traceback' in training.said():
+        if not has_begun(training):
+            self.counts['before the first line of ours'] += 1
+        elif 'Traceback' in training.said():
             self.report('tracebacks', training)
 
     def report(self, what: str, training: Training) -> None:
@@ -198,7 +200,13 @@ class Campaign:
 def may_go_on(training: Training) -> bool:
     """Whether a training was ended by what it got, rather than by a fault."""
     code = training.process.returncode
-    return code < 0 or code in (130, 143) or 'a loading process was ended from outside' in training.said()
+    ended = code < 0 or code in (130, 143) or not has_begun(training)
+    return ended or 'a loading process was ended from outside' in training.said()
+
+
+def has_begun(training: Training) -> bool:
+    """Whether Python was up when the signal came: while it starts it ends in a traceback of its own."""
+    return 'Fatal Python error: init_import_site' not in training.said()
 
 
 def is_running(pid: int) -> bool:
@@ -250,7 +258,7 @@ def main() -> None:
         'left-over files',
         'left-over processes',
     )
-    for what in ('kills', 'runs that ended', *faults):
+    for what in ('kills', 'before the first line of ours', 'runs that ended', *faults):
         print(f'{what}: {campaign.counts[what]}')
     sys.exit(any(campaign.counts[what] for what in faults))
 

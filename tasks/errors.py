@@ -52,6 +52,7 @@ def run_command(command: Callable[[], None]) -> NoReturn:
 
 def _exit_code(command: Callable[[], None]) -> int:
     try:
+        _refuse_empty(sys.argv[1:])
         command()
     except UserError as error:
         if os.environ.get('KESTREL_DEBUG'):
@@ -66,6 +67,14 @@ def _exit_code(command: Callable[[], None]) -> int:
         print('\ninterrupted', file=sys.stderr)
         return 130
     return 0
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise UserError for an option without a value: what a shell makes of a variable that is not set."""
+    for option, value in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, given = option.partition('=')
+        if name.startswith('--') and ((value == '' and not equals) or (equals and not given)):
+            raise UserError(f'{name} is empty: name what it should be, or leave it out')
 
 
 def _close_process_groups() -> None:

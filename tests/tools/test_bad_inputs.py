@@ -52,6 +52,8 @@ ARGUMENTS: list[tuple[list[object], str]] = [
     (['--amp', 'sometimes'], 'invalid choice'),
     (['--data-root', 'nowhere'], 'data root nowhere does not exist'),
     (['--data-root', ''], '--data-root is empty'),
+    (['--work-dir', ''], '--work-dir is empty'),
+    (['--init='], '--init is empty'),
     (['--resume', 'nowhere.pth'], 'nowhere.pth'),
 ]
 
@@ -245,6 +247,17 @@ def test_a_score_threshold_lies_between_0_and_1(
     done = command('predict', checkpoint, coco_folder, f'--score-threshold={threshold}')
     assert done.code == 2, done.output
     assert '--score-threshold' in done.output
+
+
+@pytest.mark.parametrize('tool', ['test', 'predict', 'export'])
+def test_an_empty_out_is_not_the_current_folder(
+    command: Command, untrained: Callable, folders: Path, tool: str
+) -> None:
+    checkpoint = untrained('classification', folders)
+    rest = {'test': ['--data-root', folders], 'predict': [folders], 'export': ['--to', 'torch']}[tool]
+    done = command(tool, checkpoint, *rest, '--out', '')
+    assert done.code == 2, done.output
+    assert '--out is empty' in done.output
 
 
 def test_processes_of_their_own_end_with_the_same_code_and_words(
