@@ -146,3 +146,27 @@ def altered() -> Callable[[Mapping[str, Any], str, Any], dict[str, Any]]:
         return content
 
     return alter
+
+
+@pytest.fixture(scope='module')
+def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a checkpoint of a small model holds."""
+    torch.manual_seed(0)
+    model = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.1, 'taps': ('stage2',)},
+        {'type': 'LinearHead'},
+        classes=('a', 'b'),
+        preprocess=[{'type': 'ResizeCenterCrop', 'resize': 32, 'crop': 32}],
+    )
+    dataset = {'type': 'ImageFolder', 'split': 'test', 'augment': list(model.preprocess)}
+    config = Config({'model': model.spec, 'data_root': 'data', 'val_dataloader': {'dataset': dataset}})
+    path = tmp_path_factory.mktemp('template') / 'x.pth'
+    content = {
+        **describe(model, config),
+        'state_dict': model.state_dict(),
+        'metrics': {},
+        'epoch': 1,
+        'iter': 3,
+    }
+    write_checkpoint(content, path)
+    return torch.load(path, weights_only=True)

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from tasks.data.annotations import Problems
-from tasks.data.augment import Augment
 from tasks.data.formats.coco import read_coco
 from tasks.data.samples import Sample, SampleKey, Skipped, collate
-from tasks.detection.dataset import CocoDetection, VocDetection
-from tasks.detection.transforms import RandomIoUCrop, centres_inside
+from tasks.detection.dataset import CocoDetection
 from tasks.errors import UserError
 
 BOXES = {'bbox_params': {'format': 'albumentations', 'clip': True, 'filter_invalid_bboxes': True}}
@@ -86,81 +84,6 @@ def test_a_training_sample_has_boxes_as_fractions_and_an_empty_one_has_none(coco
     assert empty.target['boxes_unit'].shape == (0, 4)
     batch = collate([sample, empty])
     assert batch['targets'][1]['labels'].shape == (0,)
-
-
-def test_boxes_stay_on_their_object_through_ssds_augmentation(coco_folder: Path) -> None:
-    data = load(
-        coco_folder,
-        augment=[
-            {'type': 'ZoomOut', 'max_ratio': 2.0, 'p': 0.5},
-            {'type': 'RandomIoUCrop'},
-            {'type': 'HorizontalFlip', 'p': 0.5},
-            {'type': 'Resize', 'height': 96, 'width': 96, 'interpolation': 'nearest'},
-        ],
-    )
-    seen = 0
-    for epoch in range(20):
-        for index in (0, 4, 7):
-            sample = data[SampleKey(index, epoch)]
-            assert isinstance(sample, Sample)
-            boxes, labels = sample.target['boxes_unit'] * 96, sample.target['labels']
-            for k, (box, label) in enumerate(zip(boxes, labels, strict=True)):
-                x, y = (box[:2] + box[2:]) / 2
-                red, green, _ = sample.image[int(y), int(x)].tolist()
-                others = np.delete(boxes, k, axis=0)
-                if centres_inside(others, np.array([x, y, x, y])).any():
-                    continue  # the other square may lie on top
-                assert (red > green) == (label == 0)
-                seen += 1
-    assert seen > 50
-
-
-def test_the_crop_keeps_an_object_whose_centre_it_shows() -> None:
-    crop = RandomIoUCrop()
-    boxes = np.array([[0.1, 0.1, 0.2, 0.2, 0, 0], [0.7, 0.7, 0.9, 0.9, 1, 0]])
-    augment = Augment([{'type': 'RandomIoUCrop'}], seed=0, **BOXES)
-    sizes = set()
-    for index in range(60):
-        out = augment(epoch=0, index=index, image=np.zeros((100, 200, 3), np.uint8), bboxes=boxes)
-        sizes.add(out['image'].shape[:2])
-        kept = np.asarray(out['bboxes']).reshape(-1, 6)
-        assert len(kept) >= 1
-        assert (kept[:, :4] >= 0).all()
-        assert (kept[:, :4] <= 1).all()
-    assert len(sizes) > 20
-    assert (100, 200) in sizes  # the whole image is one of the choices
-    assert crop.trials == 50
-
-
-def test_zooming_out_makes_objects_smaller_by_the_ratio() -> None:
-    augment = Augment([{'type': 'ZoomOut', 'max_ratio': 3.0, 'p': 1.0}], **BOXES)
-    image = np.full((40, 40, 3), 200, np.uint8)
-    out = augment(epoch=0, index=3, image=image, bboxes=np.array([[0.0, 0.0, 1.0, 1.0, 4, 0]]))
-    box = np.asarray(out['bboxes'])[0]
-    height, width = out['image'].shape[:2]
-    assert height == width > 40
-    left, top, right, bottom = np.round(box[:4] * width).astype(int)
-    assert (right - left, bottom - top) == (40, 40)
-    assert (out['image'][top:bottom, left:right] == 200).all()
-    assert (out['image'] == 200).all(axis=2).sum() == 1600
-
-
-def test_tensorflows_resize_reads_whole_pixels_where_it_can() -> None:
-    augment = Augment([{'type': 'ResizeTensorFlow', 'height': 2, 'width': 4}])
-    image = np.arange(4, dtype=np.uint8).reshape(1, 4, 1).repeat(4, 0).repeat(3, 2) * 10
-    image[2:] += 100
-    out = augment(epoch=0, index=0, image=image)['image'][..., 0]
-    assert out.tolist() == [[0, 10, 20, 30], [100, 110, 120, 130]]
-
-
-def test_tensorflows_resize_is_what_tensorflow_fed_its_network(real_data: Path) -> None:
-    from tasks.data.images import read_image
-
-    augment = Augment([{'type': 'ResizeTensorFlow', 'height': 300, 'width': 300}])
-    ours = augment(epoch=0, index=0, image=read_image(real_data / 'coco/val2017/000000000030.jpg'))['image']
-    answers = np.load(real_data / 'known_answers/ssdlite_tf_reference.npz')
-    theirs = (answers['000000000030/input'][0] + 1) * 127.5
-    assert np.abs(ours - theirs).max() <= 0.5 + 1e-3  # ours is rounded to whole numbers
 
 
 def test_several_files_become_one_data_set(coco_folder: Path) -> None:
@@ -317,70 +240,6 @@ def test_the_index_is_arrays_that_worker_processes_share(coco_folder: Path) -> N
         assert name in ('paths', 'class_names', 'category_ids') or isinstance(value, np.ndarray), name
 
 
-VOC = """<annotation><filename>{name}.png</filename><size><width>80</width><height>60</height></size>
-<object><name>cat</name><difficult>{difficult}</difficult>
-<bndbox><xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>"""
-
-
-@pytest.fixture
-def voc_folder(coco_folder: Path) -> Path:
-    base = coco_folder.parent / 'voc'
-    (base / 'Annotations').mkdir(parents=True)
-    (base / 'ImageSets/Main').mkdir(parents=True)
-    (coco_folder / 'train').rename(base / 'JPEGImages')
-    for index in range(4):
-        text = VOC.format(name=index, difficult=int(index == 3))
-        (base / 'Annotations' / f'{index}.xml').write_text(text)
-    (base / 'ImageSets/Main/train.txt').write_text('0\n2\n3\n7\n')
-    return base
-
-
-def test_voc_corners_count_from_one(voc_folder: Path) -> None:
-    data = VocDetection(str(voc_folder), 'train', training=True)
-    assert data.annotations.boxes.tolist() == [[10, 20, 30, 40]] * 3
-    assert data.annotations.crowd.tolist() == [False, False, True]
-    assert data.classes == ('cat',)
-    assert '1 listed images without an XML file (7)' in str(data)
-    assert len(VocDetection(str(voc_folder), training=True)) == 4
-
-
-def test_voc_and_coco_describe_the_demo_data_alike(tmp_path: Path, root: Path) -> None:
-    """The generator writes the same scenes in both formats."""
-    import runpy
-
-    make = runpy.run_path(str(root / 'tools/make_demo_data.py'))['make_demo_data']
-    make(tmp_path / 'demo', train=12, val=2, test=1, workers=1)
-    coco = CocoDetection(
-        str(tmp_path / 'demo/coco'), 'annotations/instances_train2017.json', 'train2017', training=True
-    )
-    voc = VocDetection(str(tmp_path / 'demo/VOCdevkit/VOC2012'), 'train', training=True)
-    assert voc.classes == tuple(name for name in coco.classes if name in voc.classes)
-    ours = {Path(path).stem[-6:]: index for index, path in enumerate(voc.paths)}
-    for index, path in enumerate(coco.paths):
-        there = ours[Path(path).stem[-6:]]
-        np.testing.assert_allclose(
-            voc.annotations.boxes[voc.annotations.objects(there)],
-            coco.annotations.boxes[coco.annotations.objects(index)],
-        )
-
-
-def test_broken_voc_files_are_named(voc_folder: Path) -> None:
-    (voc_folder / 'Annotations/2.xml').write_text('<annotation><size></size></annotation>')
-    with pytest.raises(UserError, match=r'2\.xml is no VOC annotation: <size/height> is missing'):
-        VocDetection(str(voc_folder), 'train', training=True)
-    (voc_folder / 'Annotations/2.xml').write_text('<annotation>')
-    with pytest.raises(UserError, match=r'2\.xml is no VOC annotation'):
-        VocDetection(str(voc_folder), 'train', training=True)
-    with pytest.raises(UserError, match=r'there is no split .*vall\.txt. '):
-        VocDetection(str(voc_folder), 'vall', training=True)
-
-
-def test_real_voc_annotations_are_read(real_data: Path) -> None:
-    data = VocDetection(str(real_data / 'VOCdevkit/VOC2012'), training=True)
-    assert len(data) > 50
-    assert {'person', 'cat', 'dog'} <= set(data.classes)
-
-
 def test_objects_of_one_image_stay_together(coco_folder: Path) -> None:
     """Annotation files list objects in any order."""
     path = coco_folder / 'annotations/train.json'
@@ -405,20 +264,6 @@ def test_numbers_written_as_strings_and_a_crowd_of_null_are_understood(coco_fold
     found = load(coco_folder)
     assert str(found) == str(plain)
     np.testing.assert_array_equal(found.annotations.boxes, plain.annotations.boxes)
-
-
-def test_boxes_and_masks_follow_an_image_into_a_padded_box() -> None:
-    image = np.zeros((40, 50, 3), np.uint8)
-    fit = Augment([{'type': 'ResizePad', 'size': (30, 25)}], **BOXES)
-    moved = fit(epoch=0, index=0, image=image, mask=image[..., 0], bboxes=np.array([[0.0, 0.5, 1.0, 1.0]]))
-    assert moved['image'].shape == (30, 25, 3)
-    assert fit.content_size(40, 50) == (20, 25)
-    np.testing.assert_allclose(moved['bboxes'], [[0, 1 / 3, 1, 2 / 3]])
-    assert (moved['mask'][:20] == 0).all()
-    assert (moved['mask'][20:] == 255).all()
-    larger = Augment([{'type': 'ResizePad', 'size': 100, 'enlarge': True}])
-    assert larger.content_size(40, 50) == (80, 100)
-    assert Augment([{'type': 'ResizePad', 'size': 100}]).content_size(40, 50) == (40, 50)
 
 
 def test_a_user_error_of_a_loading_process_keeps_its_message_only(coco_folder: Path) -> None:
