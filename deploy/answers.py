@@ -71,8 +71,6 @@ def _as_it_is(answer: Mapping[str, Tensor], geometry: Geometry) -> Mapping[str, 
 
 def _finish_boxes(head: Head, outputs: Any, geometry: Geometry) -> dict[str, Tensor]:
     answer = head.decode(outputs)
-    if geometry.is_open:
-        return {**answer, 'boxes': _open_pixels(answer['boxes'], geometry)}
     size, where = geometry.picture, {'input_size': geometry.network, 'content_size': geometry.content}
     return {**answer, 'boxes': to_pixels(answer['boxes'], size, **where)}
 
@@ -83,18 +81,6 @@ def _restore_boxes(answer: Mapping[str, Tensor], geometry: Geometry) -> Mapping[
     rows = height / geometry.picture[0] / geometry.network[0]
     columns = width / geometry.picture[1] / geometry.network[1]
     return {**answer, 'boxes': answer['boxes'] * answer['boxes'].new_tensor([columns, rows] * 2)}
-
-
-def _open_pixels(boxes: Tensor, geometry: Geometry) -> Tensor:
-    """Do what `heads.boxes.to_pixels` does, with sizes that the program computes."""
-
-    def by_side(height: Tensor, width: Tensor) -> Tensor:
-        return torch.stack([width, height] * 2).to(boxes.dtype)
-
-    if geometry.content is not None:
-        within, whole = geometry.content, geometry.network
-        boxes = boxes * by_side(whole[0] / within[0], whole[1] / within[1])
-    return boxes.clamp(0, 1) * by_side(*geometry.picture)
 
 
 def _finish_mask(head: Head, outputs: Any, geometry: Geometry) -> dict[str, Tensor]:

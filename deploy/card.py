@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.answers import LONGEST
 from deploy.description import Description, Values
+from deploy.int8.calibration import Calibration
 from deploy.parity import LIMITS
 from tasks.errors import listing
 from tasks.outputs import MARK
@@ -20,14 +21,17 @@ class Written:
         size: of it and what belongs to it, in bytes.
         measured: its differences to the model; see `deploy.parity.LIMITS`.
         scores: on data, where that was asked for.
+        lost: points of the score that INT8 took; 0 in float32.
     """
 
     path: Path
     size: int
     measured: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    lost: float = 0.0
 
 
+UNCHECKED = "it runs on Apple's systems only, and was not written on one"
 UNITS = {
     'scores': 'largest difference of a score',
     'boxes': 'largest difference of a box, pixels',
@@ -43,6 +47,7 @@ def write_card(
     *,
     pictures: str,
     scores: Mapping[str, float],
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the card.
 
@@ -52,8 +57,8 @@ def write_card(
         written: the files.
         pictures: on what they were compared with the model.
         scores: the checkpoint's own, where it was scored.
+        calibration: the pictures that files in INT8 were calibrated on.
     """
-    names = list(written[0].measured)
     height, width = description.picture or (None, None)
     sizes = f'Pictures are {height} pixels high and {width} wide.'
     if description.picture is None:
@@ -83,6 +88,34 @@ def write_card(
         '',
         f'{sizes} {preparing} Pixels stay 0 to 255: the program normalises.',
         '',
+        *(_compared(written, pictures) if calibration is None else _in_int8(written, scores)),
+    ]
+    if calibration is not None:
+        lines += _calibrated(calibration)
+    elif scores:
+        name, value = next(iter(scores.items()))
+        lines += [
+            f'| file | {name} | difference |',
+            '|---|---|---|',
+            f'| {description.source} | {value:.4f} | |',
+        ]
+        lines += [
+            f'| {each.path.name} | {each.scores[name]:.4f} | {each.scores[name] - value:+.4f} |'
+            for each in written
+            if each.scores
+        ]
+    elif numbers := {key: value for key, value in description.metrics.items() if isinstance(value, float)}:
+        lines += ['The checkpoint had, in its own last validation:', '']
+        lines += [f'- {key}: {value:.4f}' for key, value in numbers.items()]
+    else:
+        lines += ['Not measured: `tools/export.py --data-root DIR`, or `tools/test.py FILE`, does.']
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def _compared(written: Sequence[Written], pictures: str) -> list[str]:
+    names = list(dict.fromkeys(name for each in written for name in each.measured))
+    unchecked = [each.path.name for each in written if not each.measured]
+    return [
         '## Does it say what the model says?',
         '',
         f'Measured on {pictures}:',
@@ -94,29 +127,50 @@ def write_card(
             + ' | '.join(f'{each.measured[name]:.2g}' for name in names)
             + ' |'
             for each in written
+            if each.measured
         ),
         '| allowed | | ' + ' | '.join(f'{LIMITS[name]:g}' for name in names) + ' |',
         '',
+        *(f'**{name} was not compared**: {UNCHECKED}.' for name in unchecked),
+        *([''] if unchecked else []),
         '## Scores',
         '',
     ]
-    if scores:
-        name, value = next(iter(scores.items()))
-        lines += [
-            f'| file | {name} | difference |',
-            '|---|---|---|',
-            f'| {description.source} | {value:.4f} | |',
-        ]
-        lines += [
-            f'| {each.path.name} | {each.scores[name]:.4f} | {each.scores[name] - value:+.4f} |'
+
+
+def _in_int8(written: Sequence[Written], scores: Mapping[str, float]) -> list[str]:
+    name, value = next(iter(scores.items()))
+    return [
+        '## What INT8 cost',
+        '',
+        'Weights and maps have eight bits from the first convolution to the last layer; what comes before '
+        'and after is in float32. Scored on the data that `tools/test.py` uses:',
+        '',
+        f'| file | bytes | {name} | points lost |',
+        '|---|---|---|---|',
+        f'| the checkpoint, float32 | | {value:.4f} | |',
+        *(
+            f'| {each.path.name} | {each.size:,} | {each.scores[name]:.4f} | {each.lost:.2f} |'
             for each in written
-        ]
-    elif numbers := {key: value for key, value in description.metrics.items() if isinstance(value, float)}:
-        lines += ['The checkpoint had, in its own last validation:', '']
-        lines += [f'- {key}: {value:.4f}' for key, value in numbers.items()]
-    else:
-        lines += ['Not measured: `tools/export.py --data-root DIR`, or `tools/test.py FILE`, does.']
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+        ),
+        '',
+    ]
+
+
+def _calibrated(calibration: Calibration) -> list[str]:
+    left_out = [f'- left out, not readable: {Path(path).name}' for path in calibration.skipped]
+    return [
+        '## Calibrated on',
+        '',
+        f'{len(calibration.names)} pictures of {calibration.source}, drawn with seed {calibration.seed}. The '
+        f'SHA-256 of this list, one name a line, is `{calibration.sha256}`.',
+        '',
+        *left_out,
+        *([''] if left_out else []),
+        '```',
+        *calibration.names,
+        '```',
+    ]
 
 
 def _row(values: Values) -> str:

@@ -43,7 +43,7 @@ class ExportedModel(Predicts, nn.Module):
         self.path = Path(path).expanduser()
         self._threads = threads or torch.get_num_threads()
         self._runs: dict[tuple[str, ...], Run] = {}
-        if not self.path.is_file():
+        if not self.path.exists():
             raise UserError(f'there is no exported program {self.path}')
         self.format = format_of(self.path)
         self._module = self.format.module()

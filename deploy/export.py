@@ -3,8 +3,9 @@
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,11 @@ from deploy.card import Written, write_card
 from deploy.description import DATA_KEYS, Description, Values
 from deploy.engines import ExportedModel
 from deploy.formats import BATCH, INPUT, Traced, find_format, trace
+from deploy.int8.calibration import Int8, choose
+from deploy.int8.prepare import prepare
+from deploy.int8.score import check_drop
+from deploy.memory.options import LITERT, formats_of_memory
+from deploy.memory.program import fitted, planned_program
 from deploy.parity import differences, expected_answer, generated_pictures, too_large
 from deploy.program import EXAMPLES, Program
 from tasks.answer import to_image
@@ -45,8 +51,13 @@ def export(
     check: Sequence[str | Path] = (),
     data_root: str | None = None,
     overwrite: bool = False,
+    int8: Int8 | None = None,
+    memory: int | None = None,
 ) -> list[Written]:
     """Write a checkpoint in one format or several, each compared with the model, and `model_card.md`.
+
+    In INT8 a file does not say what the model says to four digits. It is scored instead, on the checkpoint's
+    own data, and may not lose more than was allowed.
 
     Args:
         checkpoint: a Kestrel checkpoint.
@@ -57,29 +68,47 @@ def export(
         batch: how many pictures at a time; None for any number, which is one where size is 'any'.
         raw: end at the head's outputs.
         check: pictures and folders to compare on, at most `CHECKED` pictures; by default generated ones.
-        data_root: where the checkpoint's data lies; checkpoint and files are then scored on it.
+        data_root: where the checkpoint's data lies; checkpoint and files are then scored on it. In INT8 they
+            always are, by default on the data where the config says that it lies.
         overwrite: replace files in `out` that Kestrel did not make.
+        int8: quantise, and how; the files are then called `<checkpoint>_int8`.
+        memory: bytes that activations may take, see docs/memory.md; the picture is then the network's input.
 
     Raises:
         UserError: something is missing or cannot be read, written or exported; or a file does not say what
-            the model says. Then no file of it is left in `out`.
+            the model says, or lost too much of its score. Then no file of it is left in `out`.
     """
     wanted = [find_format(name) for name in dict.fromkeys(formats)]
-    modules = [each.module(writing=True) for each in wanted]
+    modules = [each.module(writing=True, int8=int8 is not None) for each in wanted]
+    if int8 is not None and isinstance(size, tuple):
+        raise UserError(
+            'INT8 is scored on the data, whose pictures have sizes of their own: leave --size out, or give '
+            '--size any'
+        )
     checkpoint = Path(checkpoint).expanduser()
     content = read_checkpoint(checkpoint)
-    targets = [out / f'{checkpoint.stem}{each.ending}' for each in wanted]
+    stem = checkpoint.stem if int8 is None else f'{checkpoint.stem}_int8'
+    targets = [out / f'{stem}{each.ending}' for each in wanted]
     own = [path for path, module in zip(targets, modules, strict=True) if _is_program(path, module)]
     others = [out / CARD, *(path for path in targets if path not in own)]
     check_writable(others, overwrite=overwrite, hint='Choose another --out')
     model = model_from_checkpoint(content, source=str(checkpoint)).eval()
     program = Program(model, size=size, raw=raw)
+    in_file = memory is not None and formats_of_memory(formats, size=size, batch=batch) == LITERT
+    if memory is not None and not in_file:
+        program = planned_program(model, memory, batch=batch or 1, raw=raw)
+        print(f'memory: {program.plan.describe()}')  # type: ignore[union-attr]  # it has one
     if program.any_size:
         if batch not in (None, 1):
             raise UserError(f'pictures of any size come one at a time, not {batch}: leave --batch out')
         batch = 1
         if fixed := [each.name for each in wanted if each.fixed]:
             raise UserError(f'{fixed[0]} takes pictures of one size only: give --size HxW instead of any')
+    calibration = None
+    if int8 is not None:
+        calibration = choose(int8, content, source=str(checkpoint), root=data_root)
+        for path, reason in calibration.skipped.items():
+            print(f'left out, not readable: {path}: {reason}', file=sys.stderr)
     pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)
     described = {
@@ -89,16 +118,46 @@ def export(
     traced = {
         fixed: trace(program, each.model_dump_json(), batch=each.batch) for fixed, each in described.items()
     }
+    of_checkpoint = {}
+    if data_root is not None or int8 is not None:  # data that is missing is missed before anything takes long
+        of_checkpoint = scores_of(checkpoint, model, data_root)
+    if calibration is not None:
+        for fixed, each in traced.items():
+            prepare(each, calibration.batches(program, model, batch=described[fixed].batch or 1))
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix='.export_') as folder:
             scratch = Path(folder)
             written = [
-                _write(traced[each.fixed], module, scratch / path.name)
+                _write(
+                    traced[each.fixed],
+                    module,
+                    scratch / path.name,
+                    calibration
+                    and calibration.batches(program, model, batch=described[each.fixed].batch or 1),
+                )
                 for each, path, module in zip(wanted, targets, modules, strict=True)
             ]
+            if memory is not None and in_file:
+                for each in written:
+                    changed, plan = fitted(each.path.read_bytes(), model, memory, int8=int8 is not None)
+                    each.path.write_bytes(changed)
+                    each.size = len(changed)
+                    print(f'memory: {plan.describe()}')
+            if int8 is not None and calibration is not None:
+                for each in written:
+                    each.scores = scores_of(each.path, model, data_root)
+                    each.lost = check_drop(
+                        each.path,
+                        of_checkpoint,
+                        each.scores,
+                        most=int8.max_drop,
+                        pictures=len(calibration.paths),
+                    )
+                pictures = []
             expected = [expected_answer(model, program, alike) for alike in pictures]
-            for each in written:
+            here = [each for each, form in zip(written, wanted, strict=True) if form.runs_here]
+            for each in here if pictures else ():
                 exported = ExportedModel(each.path)
                 for one, alike in zip(expected, pictures, strict=True):
                     found = differences(one, exported.run(alike), task=None if raw else model.task.name)
@@ -108,10 +167,18 @@ def export(
                 _check(each, checkpoint)
                 if data_root is not None:
                     each.scores = scores_of(each.path, model, data_root)
-            of_checkpoint = scores_of(checkpoint, model, data_root) if data_root is not None else {}
             text = f'{sum(map(len, pictures))} {"pictures of yours" if check else "generated pictures"}'
-            write_card(scratch / CARD, description, written, pictures=text, scores=of_checkpoint)
+            write_card(
+                scratch / CARD,
+                description,
+                written,
+                pictures=text,
+                scores=of_checkpoint,
+                calibration=calibration,
+            )
             for file in sorted(scratch.iterdir()):
+                if file.is_dir():  # a folder is one file of Core ML's
+                    shutil.rmtree(out / file.name, ignore_errors=True)
                 shutil.move(file, out / file.name)
     except OSError as error:
         raise UserError(f'cannot write to {out}: {error}') from error
@@ -216,7 +283,7 @@ def examples(program: Program) -> list[np.ndarray]:
     return [generated_pictures(program.picture)]
 
 
-def scores_of(path: Path, model: VisionModel, data_root: str) -> dict[str, float]:
+def scores_of(path: Path, model: VisionModel, data_root: str | None) -> dict[str, float]:
     """Return the score, by its name, of a checkpoint or a program on the checkpoint's data."""
     name = find(METRICS, model.task.metric, where='evaluator').primary
     return {name: evaluate(None, checkpoint=str(path), root=data_root)[name]}
@@ -227,9 +294,14 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write(traced: Traced, module: Any, path: Path) -> Written:
-    module.write(traced, path)
+def _write(traced: Traced, module: Any, path: Path, calibrating: Iterable[np.ndarray] | None) -> Written:
+    if calibrating is None:
+        module.write(traced, path)
+    else:
+        module.write_int8(traced, path, calibrating)
     files = [path, *path.parent.glob(f'{path.stem}.bin')] if path.suffix == '.xml' else [path]
+    if path.is_dir():
+        files = [file for file in path.rglob('*') if file.is_file()]
     return Written(path, sum(file.stat().st_size for file in files))
 
 

@@ -8,6 +8,7 @@ A format is a module with three functions:
 """
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ class Format:
         fixed: it takes pictures of one size, and a number of them that is fixed, by default 1; its whole
             numbers have 32 bits.
         hint: how to install what it needs, where the extra alone does not do.
+        int8: modules that must be importable to write it in INT8, by a function `write_int8(traced, path,
+            pictures)`; None where there is no INT8.
+        apples: it runs on Apple's systems only.
     """
 
     name: str
@@ -62,13 +66,28 @@ class Format:
     runs_on: tuple[str, ...] = ()
     fixed: bool = False
     hint: str = ''
+    int8: tuple[str, ...] | None = None
+    apples: bool = False
 
-    def module(self, *, writing: bool = False) -> Any:
+    @property
+    def runs_here(self) -> bool:
+        """Whether this system can run its files at all."""
+        return sys.platform == 'darwin' or not self.apples
+
+    def module(self, *, writing: bool = False, int8: bool = False) -> Any:
         """Return the module of the format.
 
         Raises:
-            UserError: what it needs is not installed.
+            UserError: what it needs is not installed, or it is to be INT8 and the format has none.
         """
+        if int8 and self.int8 is None:
+            able = ', '.join(each.name for each in FORMATS.values() if each.int8 is not None)
+            raise UserError(f'the format {self.name} has no INT8 here; those that have: {able}')
+        if lacking := [name for name in self.int8 or () if int8 and importlib.util.find_spec(name) is None]:
+            raise UserError(
+                f'INT8 in the format {self.name} needs {", ".join(lacking)}, not installed here: '
+                "pip install -c constraints.txt -e '.[int8]'"
+            )
         modules = self.needs if writing else self.runs_on
         if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
             raise UserError(
@@ -82,8 +101,8 @@ FORMATS = {
     each.name: each
     for each in (
         Format('torch', '.pt2'),
-        Format('onnx', '.onnx', ('onnx', 'onnxscript', 'onnxruntime'), ('onnx', 'onnxruntime')),
-        Format('openvino', '.xml', ('onnx', 'onnxscript', 'openvino'), ('openvino',)),
+        Format('onnx', '.onnx', ('onnx', 'onnxscript', 'onnxruntime'), ('onnx', 'onnxruntime'), int8=()),
+        Format('openvino', '.xml', ('onnx', 'onnxscript', 'openvino'), ('openvino',), int8=('nncf',)),
         Format(
             'litert',
             '.tflite',
@@ -91,8 +110,10 @@ FORMATS = {
             ('ai_edge_litert',),
             fixed=True,
             hint="; to write it also pip install 'litert-torch==0.10.0', then 'typing-extensions>=4.16'",
+            int8=('ai_edge_quantizer',),
         ),
         Format('executorch', '.pte', ('executorch',), ('executorch',), fixed=True),
+        Format('coreml', '.mlpackage', ('coremltools',), ('coremltools',), fixed=True, apples=True),
     )
 }
 

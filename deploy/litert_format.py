@@ -6,7 +6,7 @@ task is one of the file's metadata entries (TensorFlow's `schema.fbs`: Model.met
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,19 @@ SIGNATURE = 'serving_default'
 
 def write(traced: Traced, path: Path) -> None:
     """Write a `.tflite` file, with float32 weights."""
+    path.write_bytes(with_description(_converted(traced, path), traced.description))
+
+
+def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Write a `.tflite` file in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
+    from deploy.int8.litert_int8 import quantised
+
+    content = quantised(_converted(traced, path), pictures)
+    path.write_bytes(with_description(content, traced.description))
+
+
+def _converted(traced: Traced, path: Path) -> bytes:
+    """Return the content of the file; `path` is where it may be written meanwhile."""
     import litert_torch  # type: ignore[import-not-found]
 
     module = in_plain_operators(traced.program).module()
@@ -30,7 +43,7 @@ def write(traced: Traced, path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         model: Any = litert_torch.convert(module, (pictures,))
         model.export(str(path))
-    path.write_bytes(with_description(path.read_bytes(), traced.description))
+    return path.read_bytes()
 
 
 def with_description(content: bytes, description: str) -> bytes:
@@ -39,6 +52,10 @@ def with_description(content: bytes, description: str) -> bytes:
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for each in model.buffers:  # the quantizer writes them behind everything else
+        if each.data is None and each.size:
+            each.data = np.frombuffer(content, np.uint8, each.size, each.offset)
+            each.offset = each.size = 0
     entry, buffer = schema.MetadataT(), schema.BufferT()
     buffer.data = np.frombuffer(description.encode(), np.uint8)
     entry.name, entry.buffer = KEY, len(model.buffers)

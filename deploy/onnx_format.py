@@ -5,7 +5,7 @@ TensorFlow's padding at a batch of three, and gave DeepLab other masks without a
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,16 @@ ABSENT = -3e38  # the score of what was suppressed: below any other in float32
 def write(traced: Traced, path: Path) -> None:
     """Write a `.onnx` file of one piece, with float32 weights, opset 20."""
     onnx.save(translated(traced), path)
+
+
+def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Write a `.onnx` file in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
+    from deploy.int8.onnx_int8 import quantised
+
+    model = quantised(translated(traced), pictures)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {KEY: traced.description})
+    onnx.save(model, path)
 
 
 @lru_cache(maxsize=1)  # it takes seconds, and OpenVINO's format begins with it as well

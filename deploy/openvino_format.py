@@ -1,6 +1,6 @@
 """The format OpenVINO: a `.xml` file, and weights beside it in `.bin`, for Intel's and ARM's processors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,24 @@ def _core() -> openvino.Core:
 
 def write(traced: Traced, path: Path) -> None:
     """Write `path` and its `.bin`, with float32 weights."""
+    _save(_read(traced), traced, path)
+
+
+def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Write `path` and its `.bin` in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
+    from deploy.int8.openvino_int8 import quantised
+
+    _save(quantised(_read(traced), pictures), traced, path)
+
+
+def _read(traced: Traced) -> openvino.Model:
     from deploy.onnx_format import translated
 
     # What convert_model does to such a file, without its message home.
-    model = _core().read_model(translated(traced).SerializeToString())
+    return _core().read_model(translated(traced).SerializeToString())
+
+
+def _save(model: openvino.Model, traced: Traced, path: Path) -> None:
     model.set_rt_info(traced.description, KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 

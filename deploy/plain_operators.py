@@ -33,34 +33,42 @@ def suppress_plainly(
     if per_class < min(limit, count):
         raise ValueError(f'per_class={per_class} is below limit={limit}: raise it to limit or export as onnx')
     # Class by class in one row, as heads.boxes.suppress orders equal scores.
-    left = torch.where(scores > score_threshold, scores, torch.full_like(scores, -1.0))
-    left = left.permute(0, 2, 1).reshape(batch, classes * count)
+    none = torch.full_like(scores, -1.0)
+    left = (
+        torch.where(scores > score_threshold, scores, none).permute(0, 2, 1).reshape(batch, classes * count)
+    )
+    none = none.reshape(batch, classes * count)
     boxes_in_order = torch.arange(count, dtype=torch.int32, device=boxes.device)[None]
     classes_in_order = torch.arange(classes, dtype=torch.int32, device=boxes.device)[None]
-    sides = [boxes[..., side] for side in range(4)]  # each (B, N)
-    areas = (sides[2] - sides[0]) * (sides[3] - sides[1])
-    picked: list[tuple[Tensor, Tensor, Tensor]] = []
+    low, high = boxes[..., :2], boxes[..., 2:]
+    # Intersection over union above t is: intersection * (1 + t) above t * (the areas' sum).
+    areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * iou_threshold  # (B, N)
+    facts = torch.cat([boxes, areas[..., None]], dim=2)  # (B, N, 5)
+    picked: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    # What is in here stands `limit` times in the program: every operation counts, in files and in converting.
     for _ in range(limit):
         best = left.amax(dim=1, keepdim=True)  # (B, 1)
         place = left.argmax(dim=1, keepdim=True).to(torch.int32)
-        label = place // count
-        chosen = (boxes_in_order == place - label * count).to(boxes.dtype)  # (B, N), one 1 in each row
-        box = [(chosen * side).sum(dim=1, keepdim=True) for side in sides]
-        width = (torch.minimum(sides[2], box[2]) - torch.maximum(sides[0], box[0])).clamp(min=0)
-        height = (torch.minimum(sides[3], box[3]) - torch.maximum(sides[1], box[1])).clamp(min=0)
-        shared = width * height
-        union = areas + (box[2] - box[0]) * (box[3] - box[1]) - shared
-        gone = torch.maximum((shared > iou_threshold * union).to(boxes.dtype), chosen)
-        if classes > 1:
-            of_class = (classes_in_order == label).to(boxes.dtype)
-            gone = (of_class[:, :, None] * gone[:, None]).reshape(batch, classes * count)
-        left = torch.where(gone > 0, torch.full_like(left, -1.0), left)
-        picked.append((torch.cat(box, dim=1), best, label))
+        label = place // count if classes > 1 else None
+        chosen = boxes_in_order == (
+            place if label is None else place - label * count
+        )  # (B, N), one of each row
+        fact = torch.bmm(chosen.to(boxes.dtype)[:, None], facts)  # (B, 1, 5), of the chosen box
+        sides = (torch.minimum(high, fact[..., 2:4]) - torch.maximum(low, fact[..., :2])).clamp(min=0)
+        shared = sides[..., 0] * sides[..., 1]
+        gone = torch.logical_or(shared * (1 + iou_threshold) > areas + fact[..., 4], chosen)
+        if label is not None:
+            of_class = classes_in_order == label
+            gone = torch.logical_and(of_class[:, :, None], gone[:, None]).reshape(batch, classes * count)
+        left = torch.where(gone, none, left)
+        picked.append((fact, best, label))
     found = torch.cat([each[1] for each in picked], dim=1)  # (B, limit)
     real = found > 0
-    labels = torch.cat([each[2] for each in picked], dim=1)
+    labels = torch.zeros_like(found, dtype=torch.int32)
+    if classes > 1:
+        labels = torch.cat([each[2] for each in picked if each[2] is not None], dim=1)
     return (
-        torch.stack([each[0] for each in picked], dim=1) * real[..., None].to(boxes.dtype),
+        torch.cat([each[0] for each in picked], dim=1)[..., :4] * real[..., None].to(boxes.dtype),
         torch.where(real, found, torch.zeros_like(found)),
         torch.where(real, labels, torch.full_like(labels, -1)).to(torch.int64),
         real.to(torch.int64).sum(dim=1),

@@ -12,6 +12,7 @@ checkpoint to load.
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -251,12 +252,14 @@ def suppress(
 
 def to_pixels(
     boxes_unit: Tensor,
-    image_size: tuple[int, int],
+    image_size: tuple[Any, Any],
     *,
     input_size: tuple[int, int] | None = None,
-    content_size: tuple[int, int] | None = None,
+    content_size: tuple[Any, Any] | None = None,
 ) -> Tensor:
     """Bring boxes from fractions of the network's input to pixels of the original image, clipped to it.
+
+    Sizes of the image are numbers, or scalar tensors where a program for pictures of any size computes them.
 
     Args:
         boxes_unit: xyxy (K, 4), in fractions of the input.
@@ -270,10 +273,15 @@ def to_pixels(
     if content_size is not None:
         if input_size is None:
             raise ValueError('content_sizes needs input_size')
-        scale = [input_size[1] / content_size[1], input_size[0] / content_size[0]] * 2
-        boxes_unit = boxes_unit * boxes_unit.new_tensor(scale)
-    height, width = image_size
-    return boxes_unit.clamp(0, 1) * boxes_unit.new_tensor([width, height, width, height])
+        rows, columns = (whole / part for whole, part in zip(input_size, content_size, strict=True))
+        boxes_unit = boxes_unit * _by_side(boxes_unit, rows, columns)
+    return boxes_unit.clamp(0, 1) * _by_side(boxes_unit, *image_size)
+
+
+def _by_side(boxes: Tensor, vertical: Any, horizontal: Any) -> Tensor:
+    """Return what the sides (x_min, y_min, x_max, y_max) of boxes are each multiplied with, (4,)."""
+    factors = [horizontal, vertical] * 2
+    return torch.stack(factors).to(boxes.dtype) if isinstance(vertical, Tensor) else boxes.new_tensor(factors)
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:

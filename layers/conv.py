@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from layers.fused import NOTHING, RELU, RELU6, fits, fused_norm, is_fused
+
+LIMITS = {nn.ReLU6: RELU6, nn.ReLU: RELU}
 PADDINGS = ('symmetric', 'same')
 
 
@@ -42,6 +45,8 @@ class LenientBatchNorm2d(nn.BatchNorm2d):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
+        if fits(input, self):
+            return fused_norm(input, self, NOTHING)
         return super().forward(input)
 
 
@@ -91,3 +96,24 @@ class ConvNormActivation(nn.Sequential):
             LenientBatchNorm2d(out_channels, eps=norm_eps, momentum=norm_momentum),
             activation(inplace=True),
         )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Sequential gives it)
+        if not is_fused() or len(self) != 3:
+            return super().forward(input)
+        convolution, norm, activation = self
+        tensor = convolution(input)
+        limits = None if has_hooks(norm) or has_hooks(activation) else LIMITS.get(type(activation))
+        if limits is not None and fits(tensor, norm):
+            return fused_norm(tensor, norm, limits)  # type: ignore[arg-type]  # fits says so
+        return activation(norm(tensor))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody wants to hear of this module's calls."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or 'forward' in module.__dict__
+    )

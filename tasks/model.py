@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from backbones.base import BACKBONES
 from heads.base import HEADS
 from layers.depthwise import fast_depthwise
+from layers.recompute import recompute
 from tasks.answer import Predictor, Predicts, in_float32
 from tasks.data.augment import fill_left_open
 from tasks.data.samples import SampleInfo, Skipped
@@ -25,6 +26,8 @@ from tasks.task import find_task
 
 # (images, targets) -> (images, targets)
 BatchAugment = Callable[[Tensor, Any], tuple[Tensor, Any]]
+# (images in 0..255, float outputs, targets, losses of the labels) -> all losses
+Teach = Callable[[Tensor, Any, Any, dict[str, Tensor]], dict[str, Tensor]]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -111,6 +114,7 @@ class VisionModel(Predicts, BaseModel):
         infos: Sequence[SampleInfo] = (),
         skipped: Sequence[Skipped] = (),
         batch_augment: BatchAugment | None = None,
+        teacher: Teach | None = None,
         mode: str = 'tensor',
     ) -> Any:
         """Run the network.
@@ -119,6 +123,7 @@ class VisionModel(Predicts, BaseModel):
             images: RGB in 0..255, uint8 or float, (B, 3, H, W).
             targets, infos, skipped: the rest of a `tasks.data.samples.Batch`.
             batch_augment: mixes normalised images and targets before the loss.
+            teacher: adds what another network says of the same images to the losses.
             mode: 'tensor' returns the head's raw outputs, 'loss' the losses, 'predict' the results.
         """
         if mode == 'predict':
@@ -126,13 +131,18 @@ class VisionModel(Predicts, BaseModel):
         images = self.normalise(images.contiguous(memory_format=torch.channels_last))
         if batch_augment is not None:
             images, targets = batch_augment(images, targets)
-        with fast_depthwise(images.device) if mode == 'loss' else nullcontext():
+        is_step = mode == 'loss'
+        with fast_depthwise(images.device) if is_step else nullcontext(), recompute(is_step):
             outputs = self.head(self.backbone(images))
         if mode == 'tensor':
             return outputs
         # Losses are cheap and want the full range of float32.
         with torch.autocast(images.device.type, enabled=False):
-            return self.head.loss(in_float32(outputs), targets)
+            outputs = in_float32(outputs)
+            losses = self.head.loss(outputs, targets)
+            return (
+                losses if teacher is None else teacher(self.normalise.undo(images), outputs, targets, losses)
+            )
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up what begins with 'loss_'; stop at a loss that is not finite, before it reaches the weights.

@@ -60,6 +60,10 @@ class Normalise(nn.Module):
         """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
 
+    def undo(self, images: Tensor) -> Tensor:
+        """Return normalised images (B, 3, H, W) as float pixels, 0..255 again up to rounding."""
+        return (images - self.shift) / self.scale
+
 
 def agree(
     given: Normalise | None, wanted: Mapping[str, Sequence[float]] | None, *, source: str | None

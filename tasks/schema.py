@@ -16,6 +16,7 @@ from torch import Tensor
 
 from layers.options import (
     MAPPING,
+    SHARE,
     SWITCH,
     TEXT,
     number,
@@ -67,6 +68,13 @@ class Dataset(Open):
     augment: ENTRIES = ()
 
 
+class Cache(Closed):
+    """`cache` of a dataloader; see `tasks.data.cache`."""
+
+    limit: whole(least=1) | TEXT
+    folder: TEXT | None = None
+
+
 class Loader(Closed):
     """A dataloader."""
 
@@ -74,6 +82,9 @@ class Loader(Closed):
     batch_size: whole(least=1) = 32
     num_workers: whole(least=0, most=MOST_WORKERS) = 2
     batch_augment: ENTRIES = ()
+    decode: one_of('auto', 'full', 'reduced') = 'auto'
+    cache: Cache | None = None
+    repeated: whole(least=1, most=64) = 1
 
 
 class Cycle(Closed):
@@ -155,6 +166,15 @@ class Schedule(Open):
     convert_to_iter_based: SWITCH = False
 
 
+class Distill(Closed):
+    """`distill`; see `tasks.training.distill`."""
+
+    teacher: TEXT | MAPPING
+    weight: SHARE = 0.5
+    temperature: number(above=0, most=100) = 1.0
+    size: whole(least=1, most=8192) | None = None
+
+
 class Averaging(Closed):
     """`ema`."""
 
@@ -182,8 +202,10 @@ class ConfigSchema(Closed):
     param_scheduler: list[Schedule] | tuple[Schedule, ...] | Schedule | None = None
     schedule: ShortSchedule | None = None
     train_cfg: Cycle | None = None
+    min_steps: whole(least=0) = 0
     evaluator: ENTRY = None
     ema: Averaging | Literal[False] | None = None
+    distill: Distill | Literal[False] | None = None
     early_stopping: Stopping | Literal[False] | None = None
     save_every_iters: whole(least=0) = 0
     log_interval: whole(least=1) = 10

@@ -97,7 +97,7 @@ def test_every_command_of_the_page_runs_and_leaves_the_data_alone(
 
     kept = content()
     lines = commands(root)
-    assert len(lines) == 16
+    assert len(lines) == 22
     for words in lines:
         # The doctor has something to say of so few pictures.
         codes = (0, 1) if words[1].endswith('check_data.py') else (0,)
@@ -109,7 +109,11 @@ def test_every_command_of_the_page_runs_and_leaves_the_data_alone(
         assert len(held_out) >= count - 1
         assert (folder / 'split.json').read_text().count('.png') == len(held_out)
         assert f'{len(held_out)} of' in (folder / 'train.log').read_text()
+        assert 'this run is short for its data' in (folder / 'train.log').read_text()
+    for name in ('checked', 'pictures', 'boxes', 'masks'):
+        assert 'data:image/jpeg' in (data / f'{name}.html').read_text(encoding='utf-8')
+    assert {path.name for path in (data / 'my_two_classes').iterdir()} == {'cold', 'red'}
     log = (data / 'work_dirs/longer/train.log').read_text()
-    assert '--batch-size 16: the config has 24, so the learning rate is 0.000666667 instead of 0.001' in log
+    assert '--batch-size 16: the config has 12, so the learning rate is 0.00133333 instead of 0.001' in log
     assert 'a Kestrel checkpoint, load_from=' in (data / 'work_dirs/again/train.log').read_text()
     assert 'YOLO: classes.txt, 12 label files' in (data / 'work_dirs/named/train.log').read_text()

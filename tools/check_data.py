@@ -25,6 +25,12 @@ def parse_arguments() -> argparse.Namespace:
         '--data-format', metavar='NAME', help="format of one's own data, where a folder holds several"
     )
     parser.add_argument('--json', action='store_true', help='print the findings as JSON')
+    parser.add_argument('--html', metavar='FILE', help='write them as a page, with pictures')
+    parser.add_argument(
+        '--fix',
+        metavar='OUT',
+        help='write a repaired copy into a new folder; what is left is listed, and decides the exit code',
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change the config, as in train.py'
     )
@@ -34,22 +40,33 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     from tasks.build import load_config
-    from tasks.training.examine import examine
+    from tasks.training.examine import examine, write_html, write_repaired
     from tasks.training.split import with_format
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.data_format is not None:
         with_format(config, arguments.data_format)
-    parts, found = examine(config, root=arguments.data_root)
+    result = examine(config, root=arguments.data_root)
+    say = print if not arguments.json else lambda text: print(text, file=sys.stderr)
+    if arguments.html is not None:
+        write_html(result, Path(arguments.html))
+        say(f'wrote {arguments.html}')
+    if arguments.fix is not None:
+        kind, steps = write_repaired(config, result, Path(arguments.fix))
+        for step in steps or ['nothing had to be repaired']:
+            say(f'repaired: {step}')
+        say(f'wrote {arguments.fix} ({kind}), where this is left:\n')
+        with_format(config, kind)
+        result = examine(config, root=arguments.fix)
     if arguments.json:
-        print(json.dumps({**parts, 'findings': [each.as_plain() for each in found]}, indent=1))
+        print(json.dumps(result.as_plain(), indent=1))
     else:
-        for part, text in parts.items():
+        for part, text in result.parts.items():
             print(f'{part}: {text}')
-        for each in found:
+        for each in result.findings:
             print(f'\n{each}')
-        print(f'\n{len(found)} kinds of faults' if found else '\nnothing found')
-    if found:
+        print(f'\n{len(result.findings)} kinds of faults' if result.findings else '\nnothing found')
+    if result.findings:
         sys.exit(1)
 
 

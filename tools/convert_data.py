@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,53 +20,43 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--to', choices=KINDS, required=True, help='format to write')
     parser.add_argument('--data-format', metavar='NAME', help='format of the source, where it holds several')
     parser.add_argument('--link', action='store_true', help='make links to the pictures instead of copies')
+    parser.add_argument(
+        '--split',
+        metavar='SHARES',
+        help='split all pictures anew into train, val and test: 0.8,0.1,0.1, of every class alike; near '
+        'copies stay together',
+    )
+    parser.add_argument(
+        '--classes', metavar='NAMES', help='keep these classes only, in this order: cat,dog (after --merge)'
+    )
+    parser.add_argument(
+        '--merge',
+        action='append',
+        default=[],
+        metavar='NAMES=NAME',
+        help='call classes by one name: kitten,tomcat=cat (may be given several times)',
+    )
     return parser.parse_args()
-
-
-def read(source: str, kind: str, data_format: str | None) -> dict[str, Any]:
-    """Return the data set of every split of a folder."""
-    from mmengine.config import Config
-
-    from tasks.build import build_dataset
-
-    name = {'masks': 'SegmentationFolder', 'folders': 'ClassificationFolder'}.get(kind, 'DetectionFolder')
-    entry: dict[str, Any] = {'type': name, 'holdout': 0.0, 'format': data_format or 'auto'}
-
-    def part(split: str | None) -> Any:
-        config = Config({'val_dataloader': {'dataset': {**entry, 'split': split}}})
-        return build_dataset(config, 'val_dataloader', root=Path(source), classes=None, seed=0)
-
-    first = part(None)
-    return {split: part(split) for split in first.splits}
 
 
 def main() -> None:
     arguments = parse_arguments()
     from tasks.data.layouts import writers
+    from tasks.data.layouts.recast import merges_of, shares_of
+    from tasks.training.convert import changed, read_folder, said_first, write_folder
 
-    parts, out = read(arguments.source, arguments.to, arguments.data_format), Path(arguments.out)
+    merge = merges_of(arguments.merge)
+    keep = None if arguments.classes is None else [each.strip() for each in arguments.classes.split(',')]
+    shares = None if arguments.split is None else shares_of(arguments.split)
+    parts = read_folder(arguments.source, arguments.to, arguments.data_format)
     for split, dataset in parts.items():
         print(f'{split or "all"}: {dataset}')
-        if arguments.to in writers.WITH_BOXES:
-            for line in writers.not_held(dataset.annotations, arguments.to):
-                print(f'cannot be held: {line}')
-    writers.empty_folder(out)
-    if arguments.to == 'masks':
-        pairs = {
-            split: [(path, dataset.read_mask(index)) for index, path in enumerate(dataset.paths)]
-            for split, dataset in parts.items()
-        }
-        classes = next(iter(parts.values())).classes
-        writers.write_masks(pairs, classes, out, link=arguments.link)
-    elif arguments.to == 'folders':
-        labelled = {
-            split: [(path, each.classes[label]) for path, label in zip(each.paths, each.labels, strict=True)]
-            for split, each in parts.items()
-        }
-        writers.write_class_folders(labelled, out, link=arguments.link)
-    else:
-        boxes = {split: dataset.annotations for split, dataset in parts.items()}
-        writers.write_boxes(boxes, out, arguments.to, link=arguments.link)
+    parts, lines = changed(parts, arguments.to, merge=merge, keep=keep, shares=shares)
+    for line in [*lines, *said_first(parts, arguments.to)]:
+        print(line)
+    out = writers.empty_folder(Path(arguments.out))
+    place = writers.linked if arguments.link else writers.copied
+    write_folder(parts, arguments.to, out, place=place)
     print(f'wrote {out}')
 
 

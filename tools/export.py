@@ -19,8 +19,8 @@ def parse_arguments() -> argparse.Namespace:
         '--to',
         required=True,
         metavar='FORMAT[,FORMAT]',
-        help='torch (.pt2), onnx (.onnx), openvino (.xml), litert (.tflite), executorch (.pte), web (a '
-        'folder, for browsers)',
+        help='torch (.pt2), onnx (.onnx), openvino (.xml), litert (.tflite), executorch (.pte), coreml '
+        '(.mlpackage), web (a folder, for browsers)',
     )
     parser.add_argument('--out', metavar='DIR', help='where to write (default: beside the checkpoint)')
     parser.add_argument(
@@ -49,7 +49,40 @@ def parse_arguments() -> argparse.Namespace:
         metavar='PATH',
         help="for web, needed once: npm's archive or folder of it (npm pack onnxruntime-web@1.30.0)",
     )
-    parser.add_argument('--data-root', metavar='DIR', help='also score the files on the data that lies there')
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help='also score the files on the data that lies there (with --int8 they always are, by '
+        "default where the checkpoint's config says)",
+    )
+    parser.add_argument(
+        '--int8',
+        action='store_true',
+        help='weights and maps in eight bits (onnx, openvino, litert); refused where that costs too much',
+    )
+    parser.add_argument(
+        '--calibration',
+        type=count,
+        metavar='N',
+        help='with --int8: pictures of the training data to measure ranges on (default: 300)',
+    )
+    parser.add_argument(
+        '--calibrate-on',
+        nargs='+',
+        metavar='INPUT',
+        help='with --int8: pictures and folders to draw them from',
+    )
+    parser.add_argument(
+        '--max-drop',
+        type=points,
+        metavar='POINTS',
+        help='with --int8: hundredths of the score that may be lost (default: 1.0)',
+    )
+    parser.add_argument(
+        '--memory',
+        metavar='SIZE',
+        help='compute in so much memory for activations, as 300KB: in patches and slices, see docs/memory.md',
+    )
     return parser.parse_args()
 
 
@@ -74,17 +107,58 @@ def batch_size(text: str) -> int | None:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Parse a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number above 0, got {text!r}')
+    return int(text)
+
+
+def points(text: str) -> float:
+    """Parse points of a score, 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:  # which not-a-number is not either
+        raise argparse.ArgumentTypeError(f'must be a number of points, 0 to 100, got {text!r}')
+    return value
+
+
+def int8_of(arguments: argparse.Namespace) -> Any:
+    """Return how to quantise, or None for float32."""
+    from deploy.int8.calibration import Int8
+    from tasks.errors import UserError
+
+    given = {
+        'pictures': arguments.calibration,
+        'inputs': arguments.calibrate_on,
+        'max_drop': arguments.max_drop,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not arguments.int8:
+        raise UserError('--calibration, --calibrate-on and --max-drop go with --int8: add it')
+    return Int8(**given) if arguments.int8 else None
+
+
 def main() -> None:
     arguments = parse_arguments()
     from deploy.export import export
+    from deploy.memory.sizes import memory_size
+    from tasks.errors import UserError
 
+    int8 = int8_of(arguments)
     formats = arguments.to.split(',')
+    if int8 is not None and 'web' in formats:
+        raise UserError('the format web has no INT8 here; those that have: onnx, openvino, litert')
     common = {
         'out': Path(arguments.out) if arguments.out else Path(arguments.checkpoint).expanduser().parent,
         'check': arguments.check,
         'data_root': arguments.data_root,
         'overwrite': arguments.overwrite,
     }
+    if arguments.memory is not None and 'web' in formats:
+        raise UserError('a page for browsers keeps to no amount of memory: leave web or --memory out')
     files = [each for each in formats if each != 'web']
     written, page = [], None
     if len(files) < len(formats):
@@ -99,10 +173,19 @@ def main() -> None:
             size=arguments.size,
             batch=arguments.batch,
             raw=arguments.raw,
+            int8=int8,
+            memory=None if arguments.memory is None else memory_size(arguments.memory),
             **common,
         )
     written += [page] if page else []
     for each in written:
+        if int8 is not None:
+            (name, value), lost = next(iter(each.scores.items())), each.lost
+            print(f'{each.path}  {each.size / 1e6:.1f} MB; {name} {value:.4f}, {lost:.2f} points lost')
+            continue
+        if not each.measured:
+            print(f"{each.path}  {each.size / 1e6:.1f} MB; not compared: it runs on Apple's systems only")
+            continue
         apart = ', '.join(f'{name} {value:.2g}' for name, value in each.measured.items())
         scores = ''.join(f'; {name} {value:.4f}' for name, value in each.scores.items())
         print(f'{each.path}  {each.size / 1e6:.1f} MB; differs from the checkpoint by {apart}{scores}')

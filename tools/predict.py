@@ -43,7 +43,14 @@ def parse_arguments() -> argparse.Namespace:
         default='json',
         help='of the list of what was found in pictures (default: json); videos get JSON lines',
     )
-    parser.add_argument('--seconds', type=float, metavar='S', help='video, camera: stop after S seconds')
+    parser.add_argument('--seconds', type=duration, metavar='S', help='video, camera: stop after S seconds')
+    parser.add_argument(
+        '--engine',
+        choices=('auto', 'torch'),
+        default='auto',
+        help='auto (default): on a CPU OpenVINO computes the network, if it is installed, says what torch '
+        'says of the first picture, and there are pictures enough; torch: never',
+    )
     parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda, cuda:1, mps')
     return parser.parse_args()
 
@@ -56,15 +63,28 @@ def score(text: str) -> float:
     return value
 
 
+def duration(text: str) -> float:
+    """Parse a number of seconds above 0."""
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be above 0, got {text}')
+    return value
+
+
 def main() -> None:
     arguments = parse_arguments()
     from tasks.checkpoints.load import load_model
     from tasks.predict.files import predict_files
     from tasks.predict.inputs import find_inputs
+    from tasks.predict.names import video_names
     from tasks.predict.video import predict_video
 
     inputs = find_inputs(arguments.inputs)  # a misspelt path should not wait for the model
     model = load_model(arguments.checkpoint, device=arguments.device)
+    if arguments.engine == 'auto':
+        from deploy.quick import quicken
+
+        quicken(model, None if inputs.videos else len(inputs.pictures), print)
     options = {
         'score_threshold': arguments.score_threshold,
         'tiles': arguments.tiles,
@@ -77,8 +97,8 @@ def main() -> None:
             f'{done.pictures} pictures predicted, {len(done.skipped)} skipped; '
             f'see {out}/contact_sheet.png and {done.listing}'
         )
-    for source in inputs.videos:
-        watched = predict_video(model, source, out, seconds=arguments.seconds, **options)
+    for source, name in zip(inputs.videos, video_names(inputs.videos), strict=True):
+        watched = predict_video(model, source, out, seconds=arguments.seconds, name=name, **options)
         print(f'{watched.frames} frames predicted; see {watched.video} and {watched.lines}')
         if watched.note:
             print(watched.note)

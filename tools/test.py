@@ -38,8 +38,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         '--engine',
-        choices=('onnx', 'openvino'),
-        help='compute with this engine on the CPU: export the checkpoint, once, and score that',
+        choices=('auto', 'torch', 'onnx', 'openvino'),
+        default='auto',
+        help='auto (default): on a CPU OpenVINO computes the network, if it is installed, says what torch '
+        'says of the first batch, and there are pictures enough; torch: never; onnx, openvino: export '
+        'the checkpoint, once, and score that',
     )
     parser.add_argument(
         '--multi-scale',
@@ -86,7 +89,10 @@ def main() -> None:
         raise UserError('--cfg-options goes with a config: tools/test.py CONFIG --checkpoint CKPT')
     else:
         config, checkpoint = None, arguments.source
-    if arguments.engine is not None:
+    quicken = None
+    if arguments.engine == 'auto':
+        from deploy.quick import quick_network as quicken
+    elif arguments.engine != 'torch':
         from deploy.export import converted
 
         checkpoint = str(converted(checkpoint, arguments.engine))
@@ -98,6 +104,7 @@ def main() -> None:
         out=arguments.out,
         page=None if arguments.out else place_of(arguments.source, config) / 'test' / 'report.html',
         multi_scale=arguments.multi_scale,
+        quicken=quicken,
         overwrite=arguments.overwrite,
         data_format=arguments.data_format,
         verbose=True,

@@ -48,12 +48,23 @@ def parse_arguments() -> argparse.Namespace:
         choices=('auto', 'off'),
         help='bfloat16 autocast where the hardware has it, or never (default: auto)',
     )
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help="do not look for faults in folders of one's own data first",
+    )
     parser.add_argument('--seed', type=int, metavar='N', help='seed of all randomness (default: 0)')
     parser.add_argument(
         '--threads',
         metavar='N|auto',
         help='threads to compute with; auto leaves out cores that other programs keep busy at the start '
         "(default: as many as the run began with, or torch's own number)",
+    )
+    parser.add_argument(
+        '--kernels',
+        choices=('fused', 'torch'),
+        help='on a CPU: batch norms and activations as one (needs Numba), or as torch computes them '
+        '(default: as the run began, or fused)',
     )
     parser.add_argument(
         '--launcher',
@@ -99,7 +110,9 @@ def main() -> None:
         resume=arguments.resume,
         launcher=arguments.launcher,
         threads=arguments.threads,
+        kernels=arguments.kernels,
         notes=notes,
+        check=not arguments.no_check,
     )
 
 

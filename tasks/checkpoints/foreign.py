@@ -28,12 +28,19 @@ from tasks.registry import find
 SPREAD_APART = 1.5
 
 
-def load_weights(model: VisionModel, path: str | Path, *, pooled_branch: str | None = None) -> LoadReport:
+def load_weights(
+    model: VisionModel,
+    path: str | Path,
+    *,
+    pooled_branch: str | None = None,
+    content: Mapping[str, Any] | None = None,
+) -> LoadReport:
     """Load a weight file into a model built from a config.
 
     Args:
         model: the model to fill.
         path: a Kestrel checkpoint, or a file in a layout `backbones.weights.split` knows.
+        content: of a Kestrel checkpoint, if it was read before.
         pooled_branch: which of a folded deeplab's two 1x1 branches reads the picture's mean, 'first' or
             'second' in the order they run; by default found by trying both. Of no meaning for other files.
 
@@ -48,8 +55,8 @@ def load_weights(model: VisionModel, path: str | Path, *, pooled_branch: str | N
     path = Path(path).expanduser()
     if not exists(path):
         raise UserError(f'there is no checkpoint {path}')
-    if is_kestrel(path):
-        content = read_checkpoint(path)
+    if content is not None or is_kestrel(path):
+        content = content or read_checkpoint(path)
         match_classes(content['classes'], model.classes, source=path, other='the data')
         check_same_network(model, content, source=str(path))
         state = content['state_dict']
@@ -204,11 +211,16 @@ def check_same_network(model: VisionModel, content: Mapping[str, Any], *, source
             )
 
 
-def adopt_file(config: Config, path: str | Path) -> Config:
+def adopt_file(config: Config, path: str | Path, *, content: Mapping[str, Any] | None = None) -> Config:
     """Return a config in which a file that brings all weights decides what the given one leaves open.
 
     What weights decide in a backbone, and normalisation, become those that the file's weights are right with
     where they are not given. The file that the backbone would otherwise start from is not needed.
+
+    Args:
+        config: of which a copy is returned.
+        path: of the file.
+        content: of a Kestrel checkpoint, if it was read before.
 
     Raises:
         UserError: the file is missing or unreadable.
@@ -219,8 +231,8 @@ def adopt_file(config: Config, path: str | Path) -> Config:
     config = deepcopy(config)
     backbone = config.model.backbone
     backbone.pop('pretrained', None)
-    if is_kestrel(path):
-        facts = facts_of_checkpoint(read_checkpoint(path), source=str(path))
+    if content is not None or is_kestrel(path):
+        facts = facts_of_checkpoint(content or read_checkpoint(path), source=str(path))
     else:
         facts = open_weights(path).facts
     if facts is None:

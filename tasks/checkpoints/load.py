@@ -20,7 +20,7 @@ from tasks.schema import check_config
 
 MOST_PICTURES = 4096  # of a batch, when a checkpoint says so
 
-PROGRAMS = ('.pt2', '.onnx', '.xml', '.pte')  # what the files of tools/export.py end in
+PROGRAMS = ('.pt2', '.onnx', '.xml', '.pte', '.mlpackage')  # what the files of tools/export.py end in
 
 
 def load_model(
@@ -141,6 +141,7 @@ def config_from_checkpoint(content: Mapping[str, Any], *, source: str) -> Config
             f'{MOST_PICTURES}; {hint}'
         )
     check_transforms(plain(loader.dataset.get('augment', [])), source=source)
+    loader.pop('cache', None)  # a folder that is written to
     return config
 
 

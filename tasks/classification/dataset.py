@@ -49,6 +49,8 @@ class ImageFolder(VisionDataset):
         UserError: a folder is missing, a class is empty, or the classes differ from `classes`.
     """
 
+    reducible = True
+
     def __init__(
         self,
         root: str,

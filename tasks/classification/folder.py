@@ -12,7 +12,7 @@ from tasks.data.classes import counted, match_classes
 from tasks.data.dataset import VisionDataset
 from tasks.data.folders import existing_root
 from tasks.data.layouts import class_folders, tables
-from tasks.data.layouts.base import chosen_split, find_layout
+from tasks.data.layouts.base import about_left_out, chosen_split, find_layout, left_out
 from tasks.data.layouts.part import check_apart, choose_part, names_below
 from tasks.data.layouts.tree import Tree
 from tasks.errors import UserError
@@ -34,15 +34,21 @@ class ClassificationFolder(VisionDataset):
         held_out: pictures set aside before, by name below `root`; a checkpoint brings its own.
         classes: class names in the model's order; None takes the names found, sorted.
         training, augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
+        forgiving: note in `forgiven` what otherwise is an error, and go on without it, as the doctor does.
 
     Attributes:
         splits: names of the splits of the data, '' for data without.
+        format: in which the data are, as `--data-format` takes it.
         labels: class index of every picture, int64 (N,).
         held_out: the pictures set aside, None where the data have a split.
+        unnamed: pictures that no annotation names, of the part that is learnt.
+        forgiven: what a forgiving data set has noted; None for others.
 
     Raises:
         UserError: nothing known is there, several things are, or the classes differ.
     """
+
+    reducible = True
 
     def __init__(
         self,
@@ -58,33 +64,38 @@ class ClassificationFolder(VisionDataset):
         strict: bool = False,
         seed: int = 0,
         exif: str = 'auto',
+        forgiving: bool = False,
     ) -> None:
         base = existing_root(root)
-        layout = find_layout(Tree(base), FORMATS, name=format, expected=EXPECTED, classes=classes)
+        tree = Tree(base, forgiving=forgiving)
+        layout = find_layout(tree, FORMATS, name=format, expected=EXPECTED, classes=classes)
         self.problems = Problems(limit=None if strict else 3)
-        self.splits = tuple(layout.splits)
+        self.splits, self.format = tuple(layout.splits), layout.name
+        self.unnamed, self.forgiven = left_out(layout, training=training), tree.forgiven
         split = chosen_split(layout, training=training, name=split)
         found = layout.read(layout.splits[split], self.problems)
         if strict:
             self.problems.raise_if_any()
         if training and layout.has_split and split == 'train':
             other = layout.splits[chosen_split(layout, training=False)]
-            check_apart(found.files, layout.read(other, Problems()).files, source=layout.seen)
+            scored = layout.read(other, Problems()).files
+            check_apart(tree, found.files, scored, source=layout.seen)
         names = match_classes(found.classes, classes, source=base, ordered=False)
         part = choose_part(
             layout,
             names_below(base, found.files),
             found.labels,
+            paths=found.files,
             training=training,
             share=holdout,
             held_out=held_out,
         )
         self.held_out = part.held_out
-        self._origin = f'{layout.seen}; {part.text}'
+        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed)}'
         index_of = {name: index for index, name in enumerate(names)}
         labels = [index_of[name] for name in itertools.compress(found.labels, part.keep)]
         self.labels = np.array(labels, dtype=np.int64)
-        if training and (empty := sorted(set(range(len(names))) - set(labels))):
+        if training and not forgiving and (empty := sorted(set(range(len(names))) - set(labels))):
             raise UserError(f'{layout.seen}: class {names[empty[0]]!r} has no picture to learn from')
         super().__init__(
             list(itertools.compress(found.files, part.keep)),

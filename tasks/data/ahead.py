@@ -5,7 +5,7 @@ pictures while the network computes, and write the last ones.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ Item = TypeVar('Item')
 
 def ahead(
     call: Callable[[Item], Any], items: Iterable[Item], *, threads: int = THREADS, waiting: int | None = None
-) -> Iterator[tuple[Item, Future]]:
+) -> Generator[tuple[Item, Future], None, None]:
     """Yield (item, future of `call(item)`) in the order of the items.
 
     Items are taken in the caller's thread. When taking one raises, what was begun before is yielded first.

@@ -18,6 +18,7 @@ from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from tasks.data.any_size import Image, number, resize_any, whole_line
+from tasks.data.reduced import reduction
 from tasks.data.tensors import METHODS, resize_tensors
 from tasks.errors import UserError, closest
 from tasks.task import load_tasks
@@ -62,18 +63,20 @@ class Augment:
             warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
             self._compose = albumentations.Compose(built, seed=seed, **compose)
 
-    def __call__(self, *, epoch: int, index: int, **targets: Any) -> dict[str, Any]:
+    def __call__(self, *, epoch: int, index: int, copy: int = 0, **targets: Any) -> dict[str, Any]:
         """Apply the transforms.
 
         Args:
             epoch, index: which pass over the data, and which sample.
+            copy: which of several augmentations of that sample.
             **targets: `image` (RGB uint8, (H, W, 3)) and whatever is to move with it: `mask`, `bboxes`, ...
 
         Returns:
             The transformed targets under the same names; the image contiguous.
         """
         # Spawned from one sequence, so that neither stream repeats the other or another sample's.
-        state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(4, np.uint64)
+        key = [self.seed, epoch, index, *([copy] if copy else [])]
+        state = np.random.SeedSequence(key).generate_state(4, np.uint64)
         self._compose.set_random_state(np.random.default_rng(state[:2]), random.Random(int(state[2])))
         result = self._compose(**targets)
         return {**result, 'image': np.ascontiguousarray(result['image'])}
@@ -90,6 +93,10 @@ class Augment:
             if (content_size := getattr(transform, 'content_size', None)) is not None:
                 size = content_size(*(size or (height, width)))
         return size
+
+    def reduction(self, height: int, width: int) -> int:
+        """Return by how much the sides of a picture (height, width) may be divided before: 1, 2, 4 or 8."""
+        return reduction(self._compose.transforms, height, width)
 
     def on_tensors(self, images: Tensor) -> Tensor:
         """Do to a batch of pictures of one size what the transforms do to each, so that it can be exported.

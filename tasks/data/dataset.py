@@ -4,14 +4,25 @@ A file that cannot be read is named and passed over, or fatal with `strict`: a t
 by the next readable one (the same one in every run), an evaluation sample is left out and counted.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from tasks.data.augment import Augment, fill_left_open
-from tasks.data.images import EXIF_MODES, ImageError, Photograph, read_photograph
+from tasks.data.images import (
+    EXIF_MODES,
+    ImageError,
+    Photograph,
+    Reduce,
+    decode_photograph,
+    read_bytes,
+)
 from tasks.data.packed import PackedStrings
+from tasks.data.reading import Reading
 from tasks.data.samples import Sample, SampleInfo, SampleKey, Skipped
 from tasks.errors import UserError
 
@@ -28,7 +39,14 @@ class VisionDataset(ABC):
         seed: seed of the run.
         exif: 'auto', 'apply' or 'ignore'; see `tasks.data.images.read_photograph`.
         compose: further arguments of `albumentations.Compose`.
+
+    Attributes:
+        reading: how samples are read; the loader sets it.
+        reducible: whether what belongs to a picture stays right when that is read at a smaller size. Not so
+            for pixels of the picture's own size.
     """
+
+    reducible: bool = False
 
     def __init__(
         self,
@@ -48,6 +66,7 @@ class VisionDataset(ABC):
         if exif not in EXIF_MODES:
             raise UserError(f'exif must be one of {EXIF_MODES}, got {exif!r}')
         self.exif = exif
+        self.reading = Reading()
         self._augment = (augment, {'seed': seed, **(compose or {})})
         self.fill_with(None)
         if strict:
@@ -75,21 +94,41 @@ class VisionDataset(ABC):
         """Return the (height, width) that image `index` has by its annotations, where they say one."""
         return None
 
-    def read(self, index: int) -> Photograph:
+    def read(self, index: int, *, reduce: Reduce | None = None) -> Photograph:
         """Read image `index`; raise ImageError when it is of no use."""
-        return read_photograph(self.paths[index], exif=self.exif, size=self.size(index))
+        return decode_photograph(
+            self.content(index),
+            path=self.paths[index],
+            exif=self.exif,
+            size=self.size(index),
+            reduce=reduce,
+        )
+
+    def content(self, index: int) -> np.ndarray:
+        """Return the bytes of image `index` as it is stored, uint8 (N,)."""
+        return read_bytes(self.paths[index])
+
+    def identity(self, index: int) -> tuple[Any, ...]:
+        """Return what image `index` as read is known by: ends with its file, and that one's size and time."""
+        path = self.paths[index]
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            raise ImageError(path, f'cannot be read ({reason})') from error
+        return (self.exif, self.size(index), os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | Skipped:
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        index, epoch, copy = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key, 0)
         skipped: list[Skipped] = []
         # Bounded, so that a folder gone missing does not walk a million files.
         for step in range(min(len(self), 100)):
             place = (index + step) % len(self)
             try:
-                return self._load(place, epoch, tuple(skipped))
+                return self._load(place, epoch, copy, tuple(skipped))
             except ImageError as error:
                 skipped.append(Skipped(str(error.path), error.reason))
                 if not self.training:
@@ -109,13 +148,18 @@ class VisionDataset(ABC):
         except UserError as error:
             return [error]
 
-    def _load(self, index: int, epoch: int, skipped: tuple[Skipped, ...]) -> Sample:
-        path = self.paths[index]
-        image, turned = self.read(index)
-        size = (image.shape[0], image.shape[1])
-        augmented = self.augment(epoch=epoch, index=index, image=image, **self.target(index))
-        content = None if self.training else self.augment.content_size(*size)
-        info = SampleInfo(index=index, path=path, size=size, content=content, turned=turned)
+    def _load(self, index: int, epoch: int, copy: int, skipped: tuple[Skipped, ...]) -> Sample:
+        photograph = self.reading(self, index)
+        image = photograph.image
+        augmented = self.augment(epoch=epoch, index=index, copy=copy, image=image, **self.target(index))
+        content = None if self.training else self.augment.content_size(*image.shape[:2])
+        info = SampleInfo(
+            index=index,
+            path=self.paths[index],
+            size=photograph.size,
+            content=content,
+            turned=photograph.turned,
+        )
         return Sample(augmented['image'], self.to_target(augmented), info, skipped)
 
     def _read_everything(self) -> None:

@@ -6,16 +6,15 @@ pixels have were drawn on those.
 """
 
 import io
-import itertools
 import os
-import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from tasks.data.jpeg import Outline, jpeg_outline, lacks_its_end
 from tasks.errors import UserError
 
 EXTENSIONS = (
@@ -28,11 +27,27 @@ ORIENTATION = 0x0112  # EXIF's tag: 1 to 8
 MAX_PIXELS = 178_956_970
 
 
+# (height, width) of a picture as seen, in pixels -> by how much its sides may be divided: 1, 2, 4 or 8.
+Reduce = Callable[[int, int], int]
+
+
 class Photograph(NamedTuple):
-    """A picture as read: RGB uint8 (H, W, 3), and whether that is turned against the stored pixels."""
+    """A picture as read.
+
+    Attributes:
+        image: RGB uint8 (H, W, 3).
+        turned: whether that is turned against the stored pixels.
+        reduced_from: (height, width) of the whole picture, where `image` was decoded at a smaller size.
+    """
 
     image: np.ndarray
     turned: bool = False
+    reduced_from: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the whole picture, in pixels."""
+        return self.reduced_from or (self.image.shape[0], self.image.shape[1])
 
 
 class ImageError(UserError):
@@ -52,13 +67,13 @@ class ImageError(UserError):
         return (type(self), (self.path, self.reason))
 
 
-def check_size(path: Path | str, image: np.ndarray, size: Sequence[int]) -> None:
-    """Raise ImageError unless a picture (H, W, 3) has the (height, width) that its annotations say."""
+def check_size(path: Path | str, found: Sequence[int], size: Sequence[int]) -> None:
+    """Raise ImageError unless a picture's (height, width) is the one that its annotations say."""
     height, width = (int(each) for each in size)
-    if image.shape[:2] != (height, width):
+    if tuple(found) != (height, width):
         raise ImageError(
             path,
-            f'is {image.shape[1]}x{image.shape[0]} pixels, {width}x{height} by its annotations: '
+            f'is {found[1]}x{found[0]} pixels, {width}x{height} by its annotations: '
             'they belong to another version of the picture',
         )
 
@@ -88,6 +103,12 @@ def read_photograph(path: Path | str, *, exif: str = 'auto', size: Sequence[int]
     Raises:
         ImageError: missing, no file, empty, truncated, too large, not a picture, or not of that size.
     """
+    data = read_bytes(path)
+    return decode_photograph(data, path=path, exif=exif, size=size)
+
+
+def read_bytes(path: Path | str) -> np.ndarray:
+    """Return the bytes of a regular file, uint8 (N,); ImageError where there are none to read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
             raise ImageError(path, 'is no regular file')
@@ -95,11 +116,16 @@ def read_photograph(path: Path | str, *, exif: str = 'auto', size: Sequence[int]
         data = np.fromfile(path, dtype=np.uint8)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise ImageError(path, f'cannot be read ({getattr(error, "strerror", None) or error})') from error
-    return decode_photograph(data, path=path, exif=exif, size=size)
+    return data
 
 
 def decode_photograph(
-    data: np.ndarray, *, path: Path | str, exif: str = 'auto', size: Sequence[int] | None = None
+    data: np.ndarray,
+    *,
+    path: Path | str,
+    exif: str = 'auto',
+    size: Sequence[int] | None = None,
+    reduce: Reduce | None = None,
 ) -> Photograph:
     """Decode the bytes of a picture file; see `read_photograph`.
 
@@ -107,30 +133,55 @@ def decode_photograph(
         data: the file's content, uint8 (N,).
         path: named in errors.
         exif, size: as in `read_photograph`.
+        reduce: says by how much a JPEG's sides may be divided. Each 8x8 block is then decoded to fewer
+            pixels, in less time; what is seen stays, to a fraction of such a pixel.
     """
     if data.size == 0:
         raise ImageError(path, 'empty file')
     head = data[:12].tobytes()
     is_jpeg, is_png = head.startswith(b'\xff\xd8'), head.startswith(b'\x89PNG')
-    end = jpeg_end(data) if is_jpeg else 0
+    outline = jpeg_outline(data) if is_jpeg else Outline(0)
+    end = outline.end
     # OpenCV fills the missing part of a cut-off picture with grey and says nothing.
     if end is None or (is_png and b'IEND' not in data[-4096:].tobytes()):
         raise ImageError(path, f'truncated {"JPEG" if is_jpeg else "PNG"} ({data.size:,} bytes)')
-    orientation = check_header(data, path=path)
-    image = _decode(data, is_jpeg=is_jpeg, is_tiff=head.startswith((b'II*\0', b'MM\0*')), path=path)
+    orientation, stored = 1, outline.size
+    if stored is None or outline.has_notes:
+        orientation, stored = _read_header(data, path=path)
+    else:
+        check_pixels(path, *stored)
+    factor = 1
+    if is_jpeg and reduce is not None and stored is not None:
+        turns = _is_turned(stored, orientation, exif=exif, size=size)
+        factor = reduce(*(stored[::-1] if turns and orientation >= 5 else stored))
+    is_tiff = head.startswith((b'II*\0', b'MM\0*'))
+    image = _decode(data, is_jpeg=is_jpeg, is_tiff=is_tiff, path=path, factor=factor)
     if image is None:
         raise ImageError(path, f'not a picture OpenCV can decode (begins with {head[:8]!r})')
-    if is_jpeg and lacks_its_end(image, data[:end]):
+    if is_jpeg and lacks_its_end(image, data[:end], block=8 // factor):
         raise ImageError(path, f'damaged JPEG: its data end before the picture does ({data.size:,} bytes)')
-    turned = orientation != 1 and exif != 'ignore'
-    if turned and exif == 'auto' and size is not None:
-        seen = image.shape[:2] if orientation < 5 else image.shape[1::-1]
-        turned = seen == tuple(size) or image.shape[:2] != tuple(size)
+    whole = (image.shape[0], image.shape[1])
+    if factor > 1 and stored is not None:
+        whole = stored
+        # A last pixel may lie beyond the edge for more than its half.
+        rows, columns = ((side + factor // 2) // factor for side in stored)
+        image = np.ascontiguousarray(image[:rows, :columns])
+    turned = _is_turned(whole, orientation, exif=exif, size=size)
     if turned:
         image = turn(image, orientation)
+        whole = (whole[1], whole[0]) if orientation >= 5 else whole
     if size is not None:
-        check_size(path, image, size)
-    return Photograph(image, turned)
+        check_size(path, whole, size)
+    return Photograph(image, turned, whole if factor > 1 else None)
+
+
+def _is_turned(stored: tuple[int, int], orientation: int, *, exif: str, size: Sequence[int] | None) -> bool:
+    """Whether a picture with stored pixels (height, width) is to be turned; see `read_photograph`."""
+    turned = orientation != 1 and exif != 'ignore'
+    if turned and exif == 'auto' and size is not None:
+        seen = stored if orientation < 5 else stored[::-1]
+        turned = seen == tuple(size) or stored != tuple(size)
+    return turned
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -146,6 +197,11 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def check_header(data: np.ndarray, *, path: Path | str) -> int:
     """Return the EXIF orientation in a picture's header, 1 where there is none; refuse what is too large."""
+    return _read_header(data, path=path)[0]
+
+
+def _read_header(data: np.ndarray, *, path: Path | str) -> tuple[int, tuple[int, int] | None]:
+    """Return the orientation, and the stored (height, width); None where only OpenCV may know it."""
     from PIL import Image
 
     try:
@@ -155,69 +211,22 @@ def check_header(data: np.ndarray, *, path: Path | str) -> int:
     except Image.DecompressionBombError as error:
         raise ImageError(path, f'is too large: {error}') from error
     except Exception:  # no format of Pillow's, or a broken note beside a good picture: OpenCV decides
-        return 1
+        return 1, None
+    check_pixels(path, height, width)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1, (height, width)
+
+
+def check_pixels(path: Path | str, height: int, width: int) -> None:
+    """Raise ImageError for a picture that is too large to be read."""
     if width * height > MAX_PIXELS:
         raise ImageError(
             path, f'is {width}x{height} pixels, more than {MAX_PIXELS / 1e6:.0f} million: make it smaller'
         )
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-# A marker that ends a stretch of coded data: neither a stuffed byte nor a restart.
-END_OF_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
-
-
-def jpeg_end(data: np.ndarray) -> int | None:
-    """Return where a JPEG ends; None where it does not. Files may go on behind it (zeros, a phone video).
-
-    A progressive one sends every number's upper bits first, the others in later scans: one with an end marker
-    in which numbers were begun and not finished has lost scans.
-    """
-    content = data.tobytes()
-    place, progressive = 2, False
-    missing: dict[tuple[int, int], int] = {}  # (component, number of an 8x8 block) -> bits not sent yet
-    while 0 <= place < len(content) - 1:
-        marker = content[place + 1]
-        if content[place] != 0xFF or marker == 0xFF:  # fill
-            place = content.find(b'\xff', place + 1)
-        elif marker == 0xD9:
-            return None if any(missing.values()) else place + 2
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            place += 2
-        else:
-            header = content[place + 4 : place + 2 + int.from_bytes(content[place + 2 : place + 4], 'big')]
-            place += 4 + len(header)
-            progressive |= marker == 0xC2
-            if marker == 0xDA and progressive and len(header) > 3:
-                first, last, bits = header[-3:]
-                sent = itertools.product(header[1:-3:2], range(first, min(last, 63) + 1))
-                missing.update(dict.fromkeys(sent, bits & 15))
-            if marker == 0xDA:
-                found = END_OF_SCAN.search(content, place)
-                place = -1 if found is None else found.start()
-    return None
-
-
-def lacks_its_end(image: np.ndarray, data: np.ndarray) -> bool:
-    """Whether a decoded JPEG ends in blocks of one colour that its data do not describe.
-
-    A decoder that runs out of data repeats the last block's colour to the end. Blocks really drawn in one
-    colour take at least two bits each, of a pattern that repeats; data of a picture look like noise.
-
-    Args:
-        image: decoded, (H, W, 3).
-        data: the file up to its end marker, uint8 (N,).
-    """
-    corner = image[-1, -1]
-    if (image[-8:] != corner).any():
-        return False
-    plain = (image == corner).all(axis=(1, 2))[::-1]
-    rows = len(plain) if plain.all() else int(plain.argmin())
-    count = min(256, (rows // 8) * (image.shape[1] // 8) // 4)
-    return count >= 64 and len(np.unique(data[-2 - count : -2])) > 48
-
-
-def _decode(data: np.ndarray, *, is_jpeg: bool, is_tiff: bool, path: Path | str) -> np.ndarray | None:
+def _decode(
+    data: np.ndarray, *, is_jpeg: bool, is_tiff: bool, path: Path | str, factor: int
+) -> np.ndarray | None:
     """Return the stored pixels as RGB uint8, or None where OpenCV cannot decode them."""
     import cv2
 
@@ -225,7 +234,11 @@ def _decode(data: np.ndarray, *, is_jpeg: bool, is_tiff: bool, path: Path | str)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we name the file ourselves
     try:
         if is_jpeg:  # the common format, and the only one without transparency: straight to RGB
-            return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if factor == 1:
+                return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            smaller = getattr(cv2, f'IMREAD_REDUCED_COLOR_{factor}')
+            image = cv2.imdecode(data, smaller | cv2.IMREAD_IGNORE_ORIENTATION)
+            return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:

@@ -31,6 +31,10 @@ class EpochSampler(Sampler[SampleKey]):
         size: samples in the data set.
         training: shuffle and fill up.
         seed: seed of the run.
+        repeated: how often a sample is in a pass, augmented anew each time; a pass stays as long, so it sees
+            the share 1 / `repeated` of the samples. Copies follow each other, so that a batch, of all
+            processes together, holds all of a sample's (repeated augmentation, arXiv 1901.09335, as timm
+            draws it).
 
     Attributes:
         epoch: which pass over the data comes next.
@@ -38,8 +42,9 @@ class EpochSampler(Sampler[SampleKey]):
             in the middle of an epoch, at no cost.
     """
 
-    def __init__(self, size: int, *, training: bool, seed: int) -> None:
+    def __init__(self, size: int, *, training: bool, seed: int, repeated: int = 1) -> None:
         self.size = size
+        self.repeated = repeated if training else 1
         self.training = training
         self.seed = seed
         self.epoch = 0
@@ -57,11 +62,12 @@ class EpochSampler(Sampler[SampleKey]):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.size, generator=generator)
             order = order.repeat(2 if self.size > self.world_size else self.world_size)
-            order = order[: len(self) * self.world_size]
+            order = order.repeat_interleave(self.repeated)[: len(self) * self.world_size]
         else:
             order = torch.arange(self.size)
-        for index in order[self.rank :: self.world_size][self.start :].tolist():
-            yield SampleKey(index, self.epoch)
+        places = range(self.rank, len(order), self.world_size)[self.start :]
+        for place, index in zip(places, order[places.start :: self.world_size].tolist(), strict=True):
+            yield SampleKey(index, self.epoch, place % self.repeated)
 
 
 class WorkerLostError(UserError):
@@ -136,7 +142,13 @@ def collate_or_error(samples: Sequence[Sample | Skipped | UserError]) -> Batch |
 
 
 def build_loader(
-    dataset: VisionDataset, *, batch_size: int, num_workers: int, training: bool, seed: int
+    dataset: VisionDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    training: bool,
+    seed: int,
+    repeated: int = 1,
 ) -> Loader:
     """Build a loader over `EpochSampler`.
 
@@ -146,8 +158,9 @@ def build_loader(
         num_workers: loading processes; 0 loads in the main one.
         training: shuffle; leave out the last batch when it is not full.
         seed: seed of the run.
+        repeated: as in `EpochSampler`.
     """
-    sampler = EpochSampler(len(dataset), training=training, seed=seed)
+    sampler = EpochSampler(len(dataset), training=training, seed=seed, repeated=repeated)
     return Loader(
         dataset,  # type: ignore[arg-type]  # a map-style data set keyed by SampleKey
         batch_size=batch_size,

@@ -69,6 +69,10 @@ class ResizePad(albumentations.DualTransform):
         scale = scale if self.enlarge else min(1.0, scale)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
+    def shrinks(self, height: int, width: int) -> float:
+        """Return how many pixels along a side become one; see `tasks.data.reduced`."""
+        return max(height / self.size[0], width / self.size[1])
+
     def _method(self, height: int, width: int) -> str:
         return 'area' if self.content_size(height, width)[0] < height else 'linear'
 
@@ -142,6 +146,10 @@ class ResizeCenterCrop(albumentations.ImageOnlyTransform):
         super().__init__(p=1.0)
         self.resize = resize
         self.crop = crop
+
+    def shrinks(self, height: int, width: int) -> float:
+        """Return how many pixels along a side become one; see `tasks.data.reduced`."""
+        return min(height, width) / self.resize
 
     def _plan(self, height: int, width: int) -> tuple[Any, tuple[int, int], str, Any]:
         """Return which part is scaled, to which size, by which method, and which part of that is kept."""

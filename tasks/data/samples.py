@@ -12,10 +12,17 @@ from tasks.errors import UserError
 
 
 class SampleKey(NamedTuple):
-    """What the sampler hands to a data set: augmentation depends on these and the run's seed only."""
+    """What the sampler hands to a data set: augmentation depends on these and the run's seed only.
+
+    Attributes:
+        sample: its number.
+        epoch: which pass over the data.
+        copy: which of several augmentations of the sample in that pass.
+    """
 
     sample: int
     epoch: int
+    copy: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class DetectionDataset(VisionDataset):
         UserError: no image is there, none has an object to learn, or there is a problem and `strict`.
     """
 
+    reducible = True  # boxes travel as fractions of the picture
+
     def __init__(
         self,
         annotations: Annotations,

@@ -12,7 +12,7 @@ from tasks.data.classes import match_classes
 from tasks.data.folders import existing_root
 from tasks.data.formats.coco import CocoObjects
 from tasks.data.layouts import coco_layout, labelme_layout, tables, voc_layout, yolo_layout
-from tasks.data.layouts.base import chosen_split, find_layout
+from tasks.data.layouts.base import about_left_out, chosen_split, find_layout, left_out
 from tasks.data.layouts.part import check_apart, choose_part, names_below
 from tasks.data.layouts.tree import Tree
 from tasks.detection.dataset import DetectionDataset, drop_missing
@@ -42,10 +42,14 @@ class DetectionFolder(DetectionDataset):
         categories: classes to use, in the model's order; None uses all.
         classes: class names in the model's order; must be those of the data, or `categories`.
         training, augment, strict, seed, exif: as in `DetectionDataset`.
+        forgiving: note in `forgiven` what otherwise is an error, and go on without it, as the doctor does.
 
     Attributes:
         splits: names of the splits of the data, '' for data without.
+        format: in which the data are, as `--data-format` takes it.
         held_out: the pictures set aside, None where the data have a split.
+        unnamed: pictures that no annotation names, of the part that is learnt.
+        forgiven: what a forgiving data set has noted; None for others.
 
     Raises:
         UserError: nothing known is there, or several things are; see also `DetectionDataset`.
@@ -66,27 +70,38 @@ class DetectionFolder(DetectionDataset):
         strict: bool = False,
         seed: int = 0,
         exif: str = 'auto',
+        forgiving: bool = False,
     ) -> None:
         base = existing_root(root)
         known = None if categories is not None else classes
-        layout = find_layout(Tree(base), FORMATS, name=format, expected=EXPECTED, classes=known, exif=exif)
+        tree = Tree(base, forgiving=forgiving)
+        layout = find_layout(tree, FORMATS, name=format, expected=EXPECTED, classes=known, exif=exif)
         problems = Problems(limit=None if strict else 3)
-        self.splits = tuple(layout.splits)
+        self.splits, self.format = tuple(layout.splits), layout.name
+        self.unnamed, self.forgiven = left_out(layout, training=training), tree.forgiven
         split = chosen_split(layout, training=training, name=split)
         found = drop_missing(_annotations(layout.read(layout.splits[split], problems), problems), problems)
         if training and layout.has_split and split == 'train':
             other = layout.splits[chosen_split(layout, training=False)]
             scored = _annotations(layout.read(other, Problems()), Problems()).paths
-            check_apart(list(found.paths), list(scored), source=layout.seen)
+            check_apart(tree, list(found.paths), list(scored), source=layout.seen)
         if categories is not None:
             found = _only(found, categories, source=layout.seen)
         match_classes(
             found.class_names, classes, source=base, hint='The same classes are needed in the same order.'
         )
         names = names_below(base, list(found.paths))
-        part = choose_part(layout, names, _strata(found), training=training, share=holdout, held_out=held_out)
+        part = choose_part(
+            layout,
+            names,
+            _strata(found),
+            paths=list(found.paths),
+            training=training,
+            share=holdout,
+            held_out=held_out,
+        )
         self.held_out = part.held_out
-        self._origin = f'{layout.seen}; {part.text}'
+        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed)}'
         super().__init__(
             found.select(np.array(part.keep)),
             problems,

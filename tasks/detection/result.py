@@ -10,7 +10,7 @@ from PIL import Image
 from tasks.data.kept import class_indices, picture_to_draw
 from tasks.data.tiles import Place
 from tasks.detection.tiles import join_boxes
-from tasks.report.boxes import draw_boxes
+from tasks.report.boxes import paint_boxes
 
 DRAWN_FROM = 0.3
 CORNERS = ('x_min', 'y_min', 'x_max', 'y_max')
@@ -217,19 +217,21 @@ class DetectionResult:
         Raises:
             ValueError: the result kept no picture and none was given, or there is no such class.
         """
-        image = picture_to_draw(image, self.image, self.path)
+        shown = (
+            self if classes is None else self[np.isin(self.labels, class_indices(classes, self.class_names))]
+        )
+        return Image.fromarray(
+            shown.painted(image, score_threshold=score_threshold, line_width=line_width, font_size=font_size)
+        )
+
+    def painted(
+        self, image: np.ndarray | None = None, *, score_threshold: float = DRAWN_FROM, **look: Any
+    ) -> np.ndarray:
+        """Return what `draw` does as an array, RGB uint8: a frame of a video."""
         shown = self.above(score_threshold)
-        if classes is not None:
-            shown = shown[np.isin(shown.labels, class_indices(classes, self.class_names))]
         titles = [
             f'{self.class_names[label]} {score:.2f}'
             for label, score in zip(shown.labels, shown.scores, strict=True)
         ]
-        return draw_boxes(
-            Image.fromarray(image),
-            shown.boxes,
-            titles,
-            shown.labels,
-            line_width=line_width,
-            font_size=font_size,
-        )
+        pixels = picture_to_draw(image, self.image, self.path)
+        return paint_boxes(pixels, shown.boxes, titles, shown.labels, **look)

@@ -53,6 +53,11 @@ class RandomIoUCrop(BaseCrop):
     def targets_as_params(self) -> list[str]:
         return ['bboxes']
 
+    @property
+    def least_side(self) -> float:
+        """Share of each side that is kept at least; see `tasks.data.reduced`."""
+        return self.min_scale
+
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params['shape'][:2]
         table = np.asarray(data['bboxes'], dtype=np.float64)
@@ -110,6 +115,7 @@ class ZoomOut(DualTransform):
     """
 
     _targets = (Targets.IMAGE, Targets.BBOXES)
+    least_side = 1.0  # nothing is cut off; see `tasks.data.reduced`
 
     def __init__(
         self, max_ratio: float = 4.0, fill: tuple[float, float, float] = (124, 116, 104), p: float = 0.5

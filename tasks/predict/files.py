@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from tasks.data.ahead import ahead
@@ -17,9 +18,11 @@ from tasks.outputs import MARK, check_writable, save_picture
 from tasks.predict.listing import check_format, listing_name, write_listing
 from tasks.predict.names import extra_names, output_names
 from tasks.predict.progress import progress
+from tasks.predict.stream import answers, check_options
 from tasks.report.drawing import contact_sheet
 
 SHEET_LIMIT = 48
+BATCH = 8  # pictures in a batch on a GPU
 
 
 class Predicted(NamedTuple):
@@ -42,10 +45,10 @@ def predict_files(
 ) -> Predicted:
     """Predict every picture; write annotated pictures, a list of what was found and `contact_sheet.png`.
 
-    Threads decode the next pictures, and draw and encode the last ones, while the network computes. What else
-    is written beside an annotated picture is the result's to say (`extra_files`). Unreadable files are named
-    and left out. `.predictions.lines` gets a line as soon as a picture is done; at the end, or when
-    interrupted, it becomes the list.
+    Threads read the next pictures while others are computed, drawn and written (`tasks.predict.stream`).
+    What else is written beside an annotated picture is the result's to say (`extra_files`). Unreadable
+    files are named and left out. `.predictions.lines` gets a line as soon as a picture is done; at the end,
+    or when interrupted, it becomes the list.
 
     Args:
         model: what predicts.
@@ -61,8 +64,7 @@ def predict_files(
         UserError: nothing could be read, `out` cannot be written, a file there is the user's, or the task
             has no such option.
     """
-    if score_threshold is not None and not hasattr(model.task.result, 'above'):
-        raise UserError(f'--score-threshold is for detection; this checkpoint is for {model.task.name}')
+    check_options(model, score_threshold=score_threshold, tiles=tiles)
     check_format(form, model.task.name)
     paths = find_images(inputs)
     names = output_names(paths)
@@ -80,44 +82,55 @@ def predict_files(
     sheet: list[tuple[Image.Image, str]] = []
     # The sheet shows an even selection when there are too many for one page.
     shown = {round(i * (len(paths) - 1) / max(1, SHEET_LIMIT - 1)) for i in range(SHEET_LIMIT)}
+    options = {'score_threshold': score_threshold, 'tiles': tiles}
     drawing = {} if score_threshold is None else {'score_threshold': score_threshold}
 
-    def answers() -> Iterator[tuple[int, Photograph, Any]]:
+    def skip(path: str, error: Exception) -> None:
+        skipped[path] = getattr(error, 'reason', 'does not fit into memory')
+        print(f'skipped {path}: {skipped[path]}')
+
+    def photographs() -> Iterator[tuple[tuple[int, Photograph], np.ndarray]]:
         for index, (path, reading) in enumerate(ahead(read_photograph, paths)):
             try:
                 photograph = reading.result()
-                (result,) = model.predict_each(
-                    [photograph.image], score_threshold=score_threshold, tiles=tiles
-                )
             except (ImageError, MemoryError) as error:
-                skipped[path] = getattr(error, 'reason', 'does not fit into memory')
-                print(f'skipped {path}: {skipped[path]}')
+                skip(path, error)
                 continue
-            yield index, photograph, replace(result, path=path)
+            yield (index, photograph), photograph.image
 
-    def write(answer: tuple[int, Photograph, Any]) -> tuple[dict[str, Any], Image.Image | None, str]:
-        index, photograph, result = answer
+    def write(
+        key: tuple[int, Photograph], image: np.ndarray, result: Any
+    ) -> tuple[dict[str, Any], Image.Image | None, str]:
+        index, photograph = key
+        result = replace(result, path=paths[index])
         target = out / names[index]
-        target.parent.mkdir(parents=True, exist_ok=True)
         save_picture(result.draw(**drawing), target)
-        files = {key: str(out / name) for key, name in extras[index].items()}
-        for key, name in files.items():
-            result.save_extra(key, Path(name))
-        height, width = photograph.image.shape[:2]
+        files = {kind: str(out / name) for kind, name in extras[index].items()}
+        for kind, name in files.items():
+            result.save_extra(kind, Path(name))
+        height, width = image.shape[:2]
         entry = {**result.summary(), 'width': width, 'height': height, 'turned': photograph.turned}
         preview = None
         if index in shown or len(paths) <= SHEET_LIMIT:
-            preview = result.preview() if hasattr(result, 'preview') else Image.fromarray(result.image)
+            preview = result.preview() if hasattr(result, 'preview') else Image.fromarray(image)
             preview.thumbnail((400, 400))
         return {**entry, 'picture': str(target), **files}, preview, result.title()
 
     count, complete = 0, False
     try:
+        # Once: a folder that somebody removes meanwhile is an error, not begun anew without what it held.
+        for folder in {(out / name).parent for name in names}:
+            folder.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         with lines.open('w', encoding='utf-8') as file:
             file.write(json.dumps({'made_by': MARK}) + '\n')
-            for _, writing in progress(ahead(write, answers(), threads=2), len(paths), what='pictures'):
-                entry, preview, title = writing.result()
+            seen = answers(model, photographs(), write, batch_size=BATCH, **options)
+            for (index, _), writing in progress(seen, len(paths), what='pictures'):
+                try:
+                    entry, preview, title = writing.result()
+                except (ImageError, MemoryError) as error:
+                    skip(paths[index], error)
+                    continue
                 file.write(json.dumps(entry) + '\n')
                 file.flush()
                 count += 1
@@ -127,9 +140,8 @@ def predict_files(
             save_picture(contact_sheet(sheet), sheet_file)
         complete = True
     except OSError as error:
-        raise UserError(
-            f'cannot write to {out}: {error}. What was predicted before is in {listing}'
-        ) from error
+        rest = f'What was predicted before is in {listing}' if lines.exists() else 'Was the folder removed?'
+        raise UserError(f'cannot write to {out}: {error}. {rest}') from error
     finally:
         if lines.exists():
             facts = {'complete': complete, 'class_names': model.classes, 'skipped': skipped}

@@ -1,7 +1,9 @@
 """Names of the files that predicting writes, distinct and short enough."""
 
 import hashlib
+import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +45,20 @@ def short(stem: str) -> str:
     if len(encoded) <= NAME_BYTES:
         return stem
     return f'{os.fsdecode(encoded[: NAME_BYTES - 9])}_{hashlib.sha256(encoded).hexdigest()[:8]}'
+
+
+def video_names(sources: Sequence[str]) -> list[str]:
+    """Return the name, without an ending, of what is made of each video or camera ('camera:0'), distinct."""
+    taken = {'predictions'}  # the list of what was found in pictures
+    names: list[str] = []
+    for source in sources:
+        camera = re.fullmatch(r'camera:(\d+)', source)
+        stem = f'camera{camera[1]}' if camera else short(Path(source).stem)
+        numbered = (f'{stem}_{number}' for number in itertools.count(2))
+        name = next(each for each in itertools.chain([stem], numbered) if each not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def extra_names(names: Sequence[Path], endings: Mapping[str, str]) -> list[dict[str, Path]]:

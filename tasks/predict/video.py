@@ -1,28 +1,30 @@
 """From a video file or a camera to an annotated video and a line of JSON per frame, in constant memory.
 
-One thread decodes and one draws and encodes, a few frames apart from the network. OpenCV turns the frames as
-a phone's orientation note says.
+One thread decodes, some compute and draw, one encodes; a few frames wait between them. OpenCV turns the
+frames as a phone's orientation note says.
 """
 
 import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from tasks.data.ahead import ahead
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.outputs import MARK, check_writable
 from tasks.predict.inputs import CAMERA
-from tasks.predict.names import short
+from tasks.predict.names import video_names
 from tasks.predict.progress import progress
+from tasks.predict.stream import answers, check_options
 
 WAITING = 4  # frames between two threads: 25 MB of 1080p
+BATCH = 8  # frames of a file in a batch on a GPU; a camera's are answered as they come
 CAMERA_RATE = 25.0  # frames a second where a source does not say
 
 
@@ -35,6 +37,13 @@ class Watched(NamedTuple):
     note: str
 
 
+class Moment(NamedTuple):
+    """Number of a frame, and its time in seconds."""
+
+    number: int
+    at: float
+
+
 def predict_video(
     model: VisionModel,
     source: str,
@@ -43,6 +52,7 @@ def predict_video(
     score_threshold: float | None = None,
     tiles: int | None = None,
     seconds: float | None = None,
+    name: str | None = None,
     overwrite: bool = False,
 ) -> Watched:
     """Predict every frame; write `NAME.mp4` and `NAME.jsonl` with `frame` and `time` (seconds) of each.
@@ -54,111 +64,164 @@ def predict_video(
         source: a video file, or 'camera:0'.
         out: folder to write to.
         seconds: stop after so much of it.
+        name: of what is written; by default the source's own.
         overwrite: replace files there that Kestrel did not make.
 
     Raises:
         UserError: no such camera, no video, no frame in it, or `out` cannot be written.
     """
-    import cv2
-
+    check_options(model, score_threshold=score_threshold, tiles=tiles)
     camera = source.startswith(CAMERA)
-    name = f'camera{source.removeprefix(CAMERA)}' if camera else short(Path(source).stem)
+    name = name or video_names([source])[0]
     video, lines = out / f'{name}.mp4', out / f'{name}.jsonl'
     if not camera and Path(source).resolve() in {video.resolve(), lines.resolve()}:
         raise UserError(f'{source} would be overwritten by its result: choose another --out than {out}')
     ours = [] if _is_marked(video) else [video]
     check_writable([*ours, lines], overwrite=overwrite, hint='Choose another --out')
-    capture = cv2.VideoCapture(int(source.removeprefix(CAMERA)) if camera else source)
-    partial = out / f'.{name}.partial.mp4'
-    writer: Any = None
-    count = 0
+    options = {'score_threshold': score_threshold, 'tiles': tiles, 'batch_size': 1 if camera else BATCH}
+    started = False
+    film = _Film(out / f'.{name}.partial.mp4')
     try:
-        if not capture.isOpened():
-            raise UserError(
-                f'there is no camera {source.removeprefix(CAMERA)}, or another program uses it'
-                if camera
-                else f'{source} is no video that OpenCV can open: empty, cut off or of another format'
-            )
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate <= 1000 else CAMERA_RATE
-        stated = max(0, round(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if not camera else 0
-        start = time.monotonic()
-
-        def read(number: int) -> tuple[int, float, np.ndarray] | None:
-            good, frame = capture.read()
-            if not good:
-                return None
-            at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            at = time.monotonic() - start if camera else at if at > 0 or number == 0 else number / rate
-            return number, at, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-        def answers() -> Iterator[tuple[int, float, Any]]:
-            for _, reading in ahead(read, itertools.count(), threads=1, waiting=WAITING):
-                got = reading.result()
-                if got is None or (seconds is not None and got[1] > seconds):
-                    return
-                number, at, image = got
-                (result,) = model.predict_each([image], score_threshold=score_threshold, tiles=tiles)
-                yield number, at, result
-
-        def write(answer: tuple[int, float, Any]) -> dict[str, Any]:
-            nonlocal writer
-            number, at, result = answer
-            drawn = _frame(result, score_threshold)
-            if writer is None:
-                writer = _open_writer(partial, rate, drawn)
-            writer.write(drawn)
-            about = {key: value for key, value in result.summary().items() if key != 'path'}
-            return {'frame': number, 'time': round(at, 3), **about}
-
-        out.mkdir(parents=True, exist_ok=True)
-        with lines.open('w', encoding='utf-8') as file:
-            about = {'made_by': MARK, 'source': source, 'class_names': model.classes, 'frame_rate': rate}
+        with ExitStack() as stack:
+            # Closed in this order: threads that still read or write have ended before their file is closed.
+            reel = stack.enter_context(closing(_Source(source, seconds)))
+            about = {'made_by': MARK, 'source': source, 'class_names': model.classes, 'frame_rate': reel.rate}
+            out.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lines.open('w', encoding='utf-8'))
+            started = True
             file.write(json.dumps(about) + '\n')
-            total = min(stated, round(seconds * rate)) if seconds else stated
-            work = ahead(write, answers(), threads=1, waiting=WAITING)
-            for _, writing in progress(work, total or None, what='frames'):
-                file.write(json.dumps(writing.result()) + '\n')
-                count += 1
+            stack.enter_context(closing(film))
+
+            def finish(moment: Moment, image: np.ndarray, result: Any) -> tuple[np.ndarray, str]:
+                del image  # the result has it
+                found = {key: value for key, value in result.summary().items() if key != 'path'}
+                line = {'frame': moment.number, 'time': round(moment.at, 3), **found}
+                return _frame(result, score_threshold), json.dumps(line) + '\n'
+
+            def write(done: tuple[np.ndarray, str]) -> None:
+                film.write(done[0], reel.rate)
+                file.write(done[1])
+
+            frames = ahead(reel.read, itertools.count(), threads=1, waiting=WAITING)
+            reading = stack.enter_context(closing(frames))
+            seen = stack.enter_context(closing(answers(model, _until_end(reading), finish, **options)))
+            drawn = (future.result() for _, future in seen)
+            writing = stack.enter_context(closing(ahead(write, drawn, threads=1, waiting=WAITING)))
+            for _, written in progress(writing, reel.expected, what='frames'):
+                written.result()
     except OSError as error:
         raise UserError(f'cannot write to {out}: {error}') from error
     finally:
-        capture.release()
-        if writer is not None:
-            writer.release()
-            _mark(partial, video)
-        if not count:
+        if film.frames:
+            _mark(film.path, video)
+        elif started:
             lines.unlink(missing_ok=True)
-    if not count:
+    if not film.frames:
         raise UserError(f'{source} has no frame that can be read')
     if not video.is_file():
         raise UserError(f'cannot write to {out}: {video} is not there; was the folder removed?')
-    early = stated and seconds is None and count < stated
-    note = f'{source} ends early: {count} of the {stated} frames that it names can be read' if early else ''
-    return Watched(count, video, lines, note)
+    note = ''
+    if seconds is None and film.frames < reel.stated:
+        note = f'{source} ends early: {film.frames} of the {reel.stated} frames that it names can be read'
+    return Watched(film.frames, video, lines, note)
+
+
+class _Source:
+    """A video or camera, opened.
+
+    Attributes:
+        rate: frames a second.
+        stated: how many frames a file says that it has; 0 where it does not say.
+        expected: how many will be read, as far as is known.
+    """
+
+    def __init__(self, source: str, seconds: float | None) -> None:
+        import cv2
+
+        self.camera = source.startswith(CAMERA)
+        self.seconds = seconds
+        number = source.removeprefix(CAMERA)
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we name the source ourselves
+        try:
+            self.capture = cv2.VideoCapture(int(number) if self.camera else source)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if not self.capture.isOpened():
+            raise UserError(
+                f'there is no camera {number}, or another program uses it'
+                if self.camera
+                else f'{source} is no video that OpenCV can open: empty, cut off or of another format'
+            )
+        rate = self.capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 0 < rate <= 1000 else CAMERA_RATE
+        self.stated = 0 if self.camera else max(0, round(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.expected = (min(self.stated, round(seconds * self.rate)) if seconds else self.stated) or None
+        self.start = time.monotonic()
+
+    def read(self, number: int) -> tuple[Moment, np.ndarray] | None:
+        """Return the next frame, RGB uint8; None behind the last."""
+        import cv2
+
+        good, frame = self.capture.read()
+        if not good:
+            return None
+        at = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self.camera:
+            at = time.monotonic() - self.start
+        elif at <= 0:  # not every format says
+            at = number / self.rate
+        if self.seconds is not None and at > self.seconds:
+            return None
+        return Moment(number, at), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def close(self) -> None:
+        self.capture.release()
+
+
+class _Film:
+    """A video that is being written, opened with its first frame."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames = 0
+        self._writer: Any = None
+
+    def write(self, frame: np.ndarray, rate: float) -> None:
+        """Append a frame, RGB uint8 with even sides, each of the first one's size."""
+        import cv2
+
+        if self._writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
+            if not self._writer.isOpened():
+                raise UserError(
+                    f'cannot write the video {self.path}: is there room, and may one write there?'
+                )
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self.frames += 1
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+def _until_end(reading: Any) -> Iterator[tuple[Moment, np.ndarray]]:
+    for _, future in reading:
+        if (got := future.result()) is None:
+            return
+        yield got
 
 
 def _frame(result: Any, score_threshold: float | None) -> np.ndarray:
-    """Return the annotated frame, BGR uint8 with even sides, of one size whatever is found."""
+    """Return the annotated frame, RGB uint8 with even sides, of one size whatever is found."""
     import cv2
 
-    if score_threshold is not None:
-        drawn: Image.Image = result.draw(score_threshold=score_threshold)
-    else:
-        drawn = result.preview() if hasattr(result, 'preview') else result.draw()
-    image = cv2.cvtColor(np.asarray(drawn), cv2.COLOR_RGB2BGR)
+    options = {} if score_threshold is None else {'score_threshold': score_threshold}
+    paint = getattr(result, 'painted', None)
+    image = np.asarray(result.draw(**options)) if paint is None else paint(**options)
     down, right = image.shape[0] % 2, image.shape[1] % 2
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE) if down or right else image
-
-
-def _open_writer(path: Path, rate: float, frame: np.ndarray) -> Any:
-    import cv2
-
-    size = (frame.shape[1], frame.shape[0])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
-    if not writer.isOpened():
-        raise UserError(f'cannot write the video {path}: is there room, and may one write there?')
-    return writer
 
 
 def _mark(partial: Path, video: Path) -> None:

@@ -1,11 +1,18 @@
-"""Boxes with titles on a picture."""
+"""Boxes with titles on a picture.
+
+Painted into an array, not by Pillow, which would copy every pixel of a frame three times to change few.
+"""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from tasks.report.drawing import default_font
 from tasks.report.text import shown
+
+ENLARGED_TO = 480  # pixels, the longer side of a small picture
 
 # Colours that stay apart from each other and from most pictures; classes beyond the last share them.
 COLOURS = (
@@ -24,12 +31,27 @@ def draw_boxes(
     line_width: int | None = None,
     font_size: float | None = None,
 ) -> Image.Image:
-    """Return the picture with boxes in their class's colour and a title at each.
+    """Return the picture, RGB, with boxes in their class's colour and a title at each; see `paint_boxes`."""
+    pixels = np.asarray(image.convert('RGB'))
+    painted = paint_boxes(pixels, boxes, titles, labels, line_width=line_width, font_size=font_size)
+    return Image.fromarray(painted)
+
+
+def paint_boxes(
+    pixels: np.ndarray,
+    boxes: np.ndarray,
+    titles: Sequence[str],
+    labels: np.ndarray,
+    *,
+    line_width: int | None = None,
+    font_size: float | None = None,
+) -> np.ndarray:
+    """Return a copy of a picture with boxes in their class's colour and a title at each.
 
     Small pictures are enlarged to 480 pixels, so that the titles are legible and do not hide everything.
 
     Args:
-        image: RGB.
+        pixels: RGB uint8 (H, W, 3).
         boxes: xyxy in pixels, (K, 4); the first is drawn last, over the others.
         titles: K of them.
         labels: class indices, (K,).
@@ -42,34 +64,58 @@ def draw_boxes(
     """
     if (line_width is not None and line_width < 1) or (font_size is not None and font_size < 0):
         raise ValueError(f'line_width {line_width} must be at least 1, font_size {font_size} at least 0')
-    scale = max(1.0, 480 / max(image.size))
-    canvas = image.convert('RGB')
-    if scale > 1:
-        size = (round(image.width * scale), round(image.height * scale))
-        canvas = canvas.resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(canvas)
-    side = max(canvas.size)
-    largest = (
-        float(np.median(np.sqrt(np.clip(boxes[:, 2:] - boxes[:, :2], 1, None).prod(axis=1)))) * scale
-        if len(boxes)
-        else side
-    )
+    canvas, scale = _enlarged(pixels)
+    side = max(canvas.shape[:2])
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 1, None) * scale
+    largest = float(np.median(np.sqrt(sides.prod(axis=1)))) if len(boxes) else side
     # Small objects in a large picture: a title as high as its box would hide the neighbours.
     size = font_size if font_size is not None else max(11, min(side / 50, max(largest / 4, side / 160)))
     line = line_width or max(2, round(min(side / 300, max(largest / 20, side / 900))))
-    font = ImageFont.load_default(size or 11)
     for box, title, label in reversed(list(zip(boxes * scale, titles, labels, strict=True))):
-        title = shown(title)
         colour = COLOURS[int(label) % len(COLOURS)]
-        left, top, right, bottom = (float(value) for value in box)
-        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line)
-        if not size:
-            continue
-        _, _, width, height = draw.textbbox((0, 0), title, font=font)
-        # Above the box, or inside it where there is no room; never outside the picture.
-        x = min(max(0.0, left), max(0.0, canvas.width - width - 4))
-        y = top - height - 4 if top >= height + 4 else top
-        draw.rectangle((x, y, x + width + 4, y + height + 4), fill=colour)
-        dark = sum(colour) < 400
-        draw.text((x + 2, y + 2), title, fill=(255, 255, 255) if dark else (0, 0, 0), font=font)
+        left, top = _frame(canvas, box, colour, line)
+        if size:
+            _paste(canvas, _title(shown(title), size, colour), left, top)
     return canvas
+
+
+def _enlarged(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a copy, a small picture's enlarged, and by how much."""
+    height, width = pixels.shape[:2]
+    scale = ENLARGED_TO / max(height, width)
+    if scale <= 1:
+        return pixels.copy(), 1.0
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)), scale
+
+
+def _frame(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, ...], line: int) -> tuple[int, int]:
+    """Paint the edges of a box, inwards, at least one pixel in the picture; return its upper left corner."""
+    height, width = canvas.shape[:2]
+    left, top, right, bottom = (round(float(each)) for each in box)
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
+    part = canvas[top:bottom, left:right]
+    for edge in (part[:line], part[-line:], part[:, :line], part[:, -line:]):
+        edge[:] = colour
+    return left, top
+
+
+def _paste(canvas: np.ndarray, title: np.ndarray, left: int, top: int) -> None:
+    """Put a title above a box, or inside it where there is no room; never outside the picture."""
+    height, width = title.shape[:2]
+    x = max(0, min(left, canvas.shape[1] - width))
+    y = top - height if top >= height else top
+    room = canvas[y : y + height, x : x + width]
+    room[:] = title[: room.shape[0], : room.shape[1]]
+
+
+@lru_cache(maxsize=512)
+def _title(text: str, size: float, colour: tuple[int, int, int]) -> np.ndarray:
+    """Return a line of text on a ground of its class's colour, RGB uint8 (h, w, 3)."""
+    font = default_font(size)
+    _, _, width, height = font.getbbox(text)
+    patch = Image.new('RGB', (round(width) + 4, round(height) + 4), colour)
+    ink = (255, 255, 255) if sum(colour) < 400 else (0, 0, 0)
+    ImageDraw.Draw(patch).text((2, 2), text, fill=ink, font=font)
+    return np.asarray(patch)

@@ -1,6 +1,7 @@
 """Pictures of results that no single task owns: captions and contact sheets."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -49,12 +50,18 @@ def captioned(
     return canvas
 
 
+@lru_cache(maxsize=64)
+def default_font(size: float) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font, which takes a millisecond to load."""
+    return ImageFont.load_default(size)  # type: ignore[return-value]  # a FreeType font whenever a size is given
+
+
 def fitting_font(text: str, width: float, size: int, *, smallest: int = 8) -> ImageFont.FreeTypeFont:
     """Return the default font at `size` points, or smaller so that `text` fits into `width` pixels."""
     while True:
-        font = ImageFont.load_default(size)
+        font = default_font(size)
         if size <= smallest or font.getlength(text) <= width:
-            return font  # type: ignore[return-value]  # a FreeType font whenever a size is given
+            return font
         size -= 1
 
 

@@ -34,6 +34,11 @@ class SegmentationDataset(VisionDataset):
     the original image's size, whatever the transforms do to the image: scores are counted there.
     """
 
+    @property
+    def reducible(self) -> bool:  # type: ignore[override]
+        """Only in evaluation: in training the mask goes through the same transforms as the picture."""
+        return not self.training
+
     @abstractmethod
     def read_mask(self, index: int) -> np.ndarray:
         """Return the label map of image `index`, uint8 (H, W) of the image's size."""

@@ -11,18 +11,19 @@ from mmengine.registry import DATASETS
 
 from tasks.data.annotations import Problems
 from tasks.data.classes import counted, match_classes
+from tasks.data.doctor.masks import usable
 from tasks.data.folders import existing_root
 from tasks.data.formats.coco import CocoObjects
 from tasks.data.formats.masks import IGNORE, read_mask
 from tasks.data.images import ImageError
 from tasks.data.layouts import coco_layout, labelme_layout, mask_layout, yolo_layout
-from tasks.data.layouts.base import chosen_split, find_layout
+from tasks.data.layouts.base import about_left_out, chosen_split, find_layout, left_out
 from tasks.data.layouts.mask_layout import MaskPairs
 from tasks.data.layouts.part import check_apart, choose_part, names_below
 from tasks.data.layouts.tree import Tree
 from tasks.errors import UserError, listing
 from tasks.segmentation.dataset import ORDER_HINT, VOC_CLASSES, SegmentationDataset
-from tasks.segmentation.mask_sources import ColourMasks, DrawnMasks, IndexMasks, MaskSource
+from tasks.segmentation.mask_sources import ColourMasks, DrawnMasks, IndexMasks, MaskSource, counts_of
 
 FORMATS = {
     'masks': mask_layout.recognise,
@@ -47,10 +48,14 @@ class SegmentationFolder(SegmentationDataset):
         held_out: pictures set aside before, by name below `root`; a checkpoint brings its own.
         classes: class names of the model; must be those of the data.
         training, augment, strict, seed, exif: as in `tasks.data.dataset.VisionDataset`.
+        forgiving: note in `forgiven` what otherwise is an error, and go on without it, as the doctor does.
 
     Attributes:
         splits: names of the splits of the data, '' for data without.
+        format: in which the data are, as `--data-format` takes it.
         held_out: the pictures set aside, None where the data have a split.
+        unnamed: pictures that no annotation names, of the part that is learnt.
+        forgiven: what a forgiving data set has noted; None for others.
         counts: what the masks hold.
 
     Raises:
@@ -71,31 +76,43 @@ class SegmentationFolder(SegmentationDataset):
         strict: bool = False,
         seed: int = 0,
         exif: str = 'auto',
+        forgiving: bool = False,
     ) -> None:
         base = existing_root(root)
         options = {'outlines': True, 'exif': exif}
         if classes is not None:
             options['classes'] = [name for name in classes if name.lower() != BACKGROUND]
-        layout = find_layout(Tree(base), FORMATS, name=format, expected=EXPECTED, **options)
+        tree = Tree(base, forgiving=forgiving)
+        layout = find_layout(tree, FORMATS, name=format, expected=EXPECTED, **options)
         self.problems = Problems(limit=None if strict else 3)
-        self.splits = tuple(layout.splits)
+        self.splits, self.format = tuple(layout.splits), layout.name
+        self.unnamed, self.forgiven = left_out(layout, training=training), tree.forgiven
         split = chosen_split(layout, training=training, name=split)
         found = layout.read(layout.splits[split], self.problems)
         paths = _paths(found, self.problems)
         if training and layout.has_split and split == 'train':
             other = layout.read(layout.splits[chosen_split(layout, training=False)], Problems())
-            check_apart(list(paths.values()), list(_paths(other, Problems()).values()), source=layout.seen)
+            scored = list(_paths(other, Problems()).values())
+            check_apart(tree, list(paths.values()), scored, source=layout.seen)
         if strict:
             self.problems.raise_if_any()
         names = names_below(base, list(paths.values()))
         strata: Sequence[Any] = [None] * len(paths)
         if not layout.has_split:
             strata = _strata(found, paths)
-        part = choose_part(layout, names, strata, training=training, share=holdout, held_out=held_out)
+        part = choose_part(
+            layout,
+            names,
+            strata,
+            paths=list(paths.values()),
+            training=training,
+            share=holdout,
+            held_out=held_out,
+        )
         self.held_out = part.held_out
-        self._origin = f'{layout.seen}; {part.text}'
+        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed)}'
         chosen = list(itertools.compress(paths, part.keep))
-        own, self._masks = _source(found, chosen, base, exif)
+        own, chosen, self._masks = _source(found, chosen, tree, exif)
         self.counts = self._masks.counts
         super().__init__(
             [paths[index] for index in chosen],
@@ -163,21 +180,29 @@ def _strata(found: MaskPairs | CocoObjects, paths: Mapping[int, str]) -> list[in
 
 
 def _source(
-    found: MaskPairs | CocoObjects, chosen: Sequence[int], base: Path, exif: str
-) -> tuple[tuple[str, ...], MaskSource]:
-    """Return the class names, and where the label maps of the chosen pictures come from."""
+    found: MaskPairs | CocoObjects, chosen: Sequence[int], tree: Tree, exif: str
+) -> tuple[tuple[str, ...], Sequence[int], MaskSource]:
+    """Return the class names, the pictures that can be used, and where their label maps come from."""
     if isinstance(found, CocoObjects):
         objects = [name for name in found.class_names if name.lower() != BACKGROUND]
         names = (BACKGROUND, *objects)
         label_of = [names.index(name) if name in names else 0 for name in found.class_names]
-        return names, DrawnMasks(found, chosen, label_of, len(names))
+        return names, chosen, DrawnMasks(found, chosen, label_of, len(names))
+    names, counts = _names(found, tree.root), None
+    if tree.forgiven is not None:
+        chosen, table = usable(tree, found, chosen, classes=names, exif=exif)
+        counts = counts_of(table, len(names), [found.pairs[index][1] for index in chosen])
     images, masks = ([found.pairs[index][side] for index in chosen] for side in (0, 1))
+    if found.colours:
+        return names, chosen, ColourMasks(images, masks, found.colours, exif, counts=counts)
+    return names, chosen, IndexMasks(images, masks, names, exif, counts=counts)
+
+
+def _names(found: MaskPairs, base: Path) -> tuple[str, ...]:
     names = found.classes or (VOC_CLASSES if found.official else ())
     if not names:
         raise UserError(
             f'{base}: masks without a list of classes. Write classes.txt beside the folders, a class name a '
             "line in the order of the masks' indices (for coloured masks: name red green blue)"
         )
-    if found.colours:
-        return names, ColourMasks(images, masks, found.colours, exif)
-    return names, IndexMasks(images, masks, names, exif)
+    return names

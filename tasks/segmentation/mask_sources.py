@@ -50,12 +50,21 @@ class _MaskFiles:
 
 
 class IndexMasks(_MaskFiles):
-    """Files whose values are class indices; see `tasks.data.formats.masks`."""
+    """Files whose values are class indices; see `tasks.data.formats.masks`.
+
+    `counts` is what they hold where that is known already; they are not read then.
+    """
 
     def __init__(
-        self, images: Sequence[str], masks: Sequence[str], classes: Sequence[str], exif: str
+        self,
+        images: Sequence[str],
+        masks: Sequence[str],
+        classes: Sequence[str],
+        exif: str,
+        *,
+        counts: MaskCounts | None = None,
     ) -> None:
-        self.counts = check_masks(images, masks, classes, exif=exif)
+        self.counts = counts or check_masks(images, masks, classes, exif=exif)
         self._masks = PackedStrings(masks)
 
     def read(self, index: int) -> np.ndarray:
@@ -63,16 +72,25 @@ class IndexMasks(_MaskFiles):
 
 
 class ColourMasks(_MaskFiles):
-    """Files with a colour a class.
+    """Files with a colour a class; `counts` as in `IndexMasks`.
 
     Raises:
         UserError: files that cannot be read, have another size than their picture, or other colours.
     """
 
     def __init__(
-        self, images: Sequence[str], masks: Sequence[str], colours: Sequence[Colour], exif: str
+        self,
+        images: Sequence[str],
+        masks: Sequence[str],
+        colours: Sequence[Colour],
+        exif: str,
+        *,
+        counts: MaskCounts | None = None,
     ) -> None:
         self._masks, self._colours = PackedStrings(masks), list(colours)
+        if counts is not None:
+            self.counts = counts
+            return
 
         def examine(image: str, mask: str) -> np.ndarray | str:
             try:

@@ -191,18 +191,31 @@ class SegmentationResult:
             ValueError: the result kept no picture and none was given, its size is not the mask's, or a value
                 is none.
         """
+        return Image.fromarray(self.painted(image, classes=classes, opacity=opacity))
+
+    def painted(
+        self,
+        image: np.ndarray | None = None,
+        *,
+        classes: str | int | Sequence[str | int] | None = None,
+        opacity: float = OPACITY,
+    ) -> np.ndarray:
+        """Return what `overlay` does as an array, RGB uint8: a frame of a video."""
+        import cv2
+
         if not 0 <= opacity <= 1:
             raise ValueError(f'opacity must lie in 0..1, got {opacity}')
         image = picture_to_draw(image, self.image, self.path)
         if image.shape[:2] != self.mask.shape:
             raise ValueError(f'the picture is {image.shape[:2]} (height, width), the mask {self.mask.shape}')
-        picture, colours = Image.fromarray(image), Image.fromarray(voc_palette()[self.mask])
-        alpha = np.zeros(256, np.uint8)
+        shown = np.zeros(256, np.uint8)
         if classes is not None:
-            alpha[class_indices(classes, self.class_names)] = round(255 * opacity)
+            shown[class_indices(classes, self.class_names)] = 1
         else:
-            alpha[int(self.class_names[0] == 'background') :] = round(255 * opacity)
-        return Image.composite(colours, picture, Image.fromarray(alpha[self.mask]))
+            shown[int(self.class_names[0] == 'background') :] = 1
+        colours = cv2.applyColorMap(self.mask, np.ascontiguousarray(voc_palette()[:, None]))
+        mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
+        return cv2.copyTo(mixed, cv2.LUT(self.mask, shown), image.copy())
 
     def preview(self) -> Image.Image:
         """Return what a contact sheet shows."""

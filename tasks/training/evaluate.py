@@ -2,12 +2,13 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from torch import Tensor
 
 from heads.base import HEADS
@@ -22,6 +23,7 @@ from tasks.model import VisionModel
 from tasks.outputs import check_writable
 from tasks.registry import find
 from tasks.schema import check_config
+from tasks.training.device import pick_device
 from tasks.training.folder import REPORT
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.parts import (
@@ -37,6 +39,8 @@ from tasks.training.report import write_test_page
 from tasks.training.runner import KestrelRunner
 from tasks.training.split import split_in, with_format, with_split
 
+Quicken = Callable[[VisionModel, int, Callable[[str], Any]], Network | None]
+
 
 def evaluate(
     config: Config | None,
@@ -47,6 +51,7 @@ def evaluate(
     page: str | Path | None = None,
     multi_scale: bool = False,
     network: Network | None = None,
+    quicken: Quicken | None = None,
     verbose: bool = False,
     overwrite: bool = False,
     data_format: str | None = None,
@@ -65,6 +70,8 @@ def evaluate(
         page: file to write report.html to where there is no `out`.
         multi_scale: average over several scales and mirror images, in tasks that can.
         network: computes the outputs instead of the model, from RGB uint8 images (B, 3, H, W).
+        quicken: (model, number of pictures, log) -> such a network that says what the model says, or None;
+            asked on a CPU, in a single process, where nothing else was chosen. See `deploy.quick`.
         overwrite: let `out` and the pictures beside it replace files that Kestrel did not make.
         data_format: format of the data, for data sets that read several.
         verbose: log, show progress and print the table, as `tools/test.py` does.
@@ -112,10 +119,10 @@ def evaluate(
         model = model_from_checkpoint(content, source=str(checkpoint))
     else:
         if checkpoint is not None:
-            config = adopt_file(config, checkpoint)
+            config = adopt_file(config, checkpoint, content=source)
         model = build_model(config, classes=dataset.classes)
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            load_weights(model, checkpoint, content=source)
     dataset.fill_with(model.normalise.mean_pixel if program is None else program.mean_pixel)
     if multi_scale:
         if program is not None:
@@ -124,6 +131,9 @@ def evaluate(
             raise UserError(f'--multi-scale: {model.task.name} is scored at one scale only')
         network = partial(_at_several_scales, model)
     metric = build_metric(config, model)
+    alone = program is None and pick_device().type == 'cpu' and get_world_size() == 1
+    if quicken is not None and network is None and alone:
+        network = quicken(model.eval(), len(dataset), lambda line: runner.logger.info(line))
     if out is not None:
         page = Path(out).parent / REPORT
         check_writable(metric_files(Path(out), metric), overwrite=overwrite, hint='Choose another --out')

@@ -12,7 +12,7 @@ from tasks.checkpoints.file import read_checkpoint
 from tasks.data.loader import WorkerLostError
 from tasks.data.samples import Batch
 from tasks.errors import Interrupted, UserError
-from tasks.model import BatchAugment, NonFiniteLossError
+from tasks.model import BatchAugment, NonFiniteLossError, Teach
 from tasks.training.hooks.saving import LAST
 from tasks.training.hooks.stopping import StopRequest
 from tasks.training.seeding import seed_everything
@@ -27,6 +27,7 @@ class TrainLoop(EpochBasedTrainLoop):
     Args:
         runner, dataloader: as in mmengine.
         batch_augment: mixes every batch before its loss.
+        teacher: adds to every batch's losses; see `tasks.training.distill`.
         **cycle: `max_epochs`, `val_begin`, `val_interval`.
 
     Attributes:
@@ -35,10 +36,16 @@ class TrainLoop(EpochBasedTrainLoop):
     """
 
     def __init__(
-        self, runner: Any, dataloader: Any, *, batch_augment: BatchAugment | None = None, **cycle: Any
+        self,
+        runner: Any,
+        dataloader: Any,
+        *,
+        batch_augment: BatchAugment | None = None,
+        teacher: Teach | None = None,
+        **cycle: Any,
     ) -> None:
         super().__init__(runner, dataloader, **cycle)
-        self.batch_augment = batch_augment
+        self.batch_augment, self.teacher = batch_augment, teacher
         self.validated_iter = -1
         self.stop_request = StopRequest()
         self.skips = SkipLog(self.runner, 'training')
@@ -151,7 +158,8 @@ class TrainLoop(EpochBasedTrainLoop):
         self.skips.add(data_batch)
         seed_everything(self.runner.seed, self._iter, self.runner.rank)
         try:
-            super().run_iter(idx, {**data_batch, 'batch_augment': self.batch_augment})  # type: ignore[arg-type]
+            further = {'batch_augment': self.batch_augment, 'teacher': self.teacher}
+            super().run_iter(idx, {**data_batch, **further})  # type: ignore[arg-type]
         except NonFiniteLossError as error:
             paths = [info.path for info in data_batch['infos']]
             shown = '\n  '.join(paths[:64]) + ('\n  ...' if len(paths) > 64 else '')

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS, METRICS, VISBACKENDS
 
 from tasks.data.dataset import VisionDataset
 from tasks.data.loader import Loader, build_loader
+from tasks.data.reading import reading_of
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.outputs import is_ours, write_json
@@ -28,13 +29,15 @@ _run_numbers = itertools.count()
 
 def stage_loader(config: Config, stage: str, dataset: VisionDataset, seed: int) -> Loader:
     """Build the loader of 'train_dataloader', 'val_dataloader' or 'test_dataloader'."""
-    options = config[stage]
+    options, training = config[stage], stage == 'train_dataloader'
+    dataset.reading = reading_of(plain(options), training=training)
     return build_loader(
         dataset,
         batch_size=options.get('batch_size', 32),
         num_workers=options.get('num_workers', 2),
-        training=stage == 'train_dataloader',
+        training=training,
         seed=seed,
+        repeated=options.get('repeated', 1),
     )
 
 

@@ -73,7 +73,8 @@ def _findings(runner: Any) -> Findings | None:
     model, training = runner.model_to_use, runner.training_loop
     # What it looked at is only of interest in the network that gave the answers.
     same = training is None or training.validated_iter == training.iter
-    usable = same and isinstance(model, VisionModel) and loop.network is None
+    own = loop.network is None or getattr(loop.network, 'is_the_model', False)
+    usable = same and isinstance(model, VisionModel) and own
     if usable:
         model.eval()
     return metric.findings(loop.dataloader.dataset, model if usable else None)

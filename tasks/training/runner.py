@@ -15,7 +15,7 @@ from tasks.checkpoints.file import read_checkpoint
 from tasks.data.classes import match_classes
 from tasks.data.loader import close_loader
 from tasks.errors import UserError
-from tasks.model import BatchAugment, VisionModel
+from tasks.model import BatchAugment, Teach, VisionModel
 from tasks.outputs import MARK
 from tasks.plain import plain
 from tasks.training.device import pick_device
@@ -32,6 +32,7 @@ class KestrelRunner(Runner):
         console: log to the console; else only warnings, to stderr.
         sync_bn: share batch-norm statistics between processes (GPUs only, as in torch).
         batch_augment: mixes the batches of training.
+        teacher: adds to the losses of training.
         network: computes the outputs that are evaluated, instead of the model.
         **runner: mmengine Runner's own arguments; `train_cfg` are those of `TrainLoop`.
 
@@ -45,12 +46,13 @@ class KestrelRunner(Runner):
         console: bool = True,
         sync_bn: bool = False,
         batch_augment: BatchAugment | None = None,
+        teacher: Teach | None = None,
         network: Network | None = None,
         **runner: Any,
     ) -> None:
         self._console = console
         self._sync_bn = sync_bn
-        self._batch_augment, self._network = batch_augment, network
+        self._batch_augment, self._teacher, self._network = batch_augment, teacher, network
         self.averaged_model: VisionModel | None = None
         super().__init__(**runner)
 
@@ -89,7 +91,13 @@ class KestrelRunner(Runner):
     def build_train_loop(self, loop: Any) -> TrainLoop:
         """Our loop, with its batch augmentation."""
         if not isinstance(loop, TrainLoop):
-            loop = TrainLoop(self, self._train_dataloader, batch_augment=self._batch_augment, **loop)
+            loop = TrainLoop(
+                self,
+                self._train_dataloader,
+                batch_augment=self._batch_augment,
+                teacher=self._teacher,
+                **loop,
+            )
         return loop
 
     def build_val_loop(self, loop: Any) -> EvalLoop:

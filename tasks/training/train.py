@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
+from layers.fused import can_fuse, fused_kernels, is_fused
 from tasks.build import build_dataset, build_model, data_root
 from tasks.checkpoints.file import describe, read_checkpoint, with_old_fill
 from tasks.checkpoints.foreign import adopt_file
@@ -20,10 +21,12 @@ from tasks.plain import plain
 from tasks.schema import check_config
 from tasks.training.cpu import choose_threads, tune_cpu
 from tasks.training.device import pick_device, resolve_amp, start_process_group
+from tasks.training.distill import TeacherHook, build_teacher
 from tasks.training.folder import check_run_files, checkpoint_to_resume, claimed
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.hooks.saving import SaveHook
 from tasks.training.hooks.threads import ThreadsHook
+from tasks.training.length import too_short
 from tasks.training.optim import check_optim_wrapper
 from tasks.training.parts import (
     build_metric,
@@ -34,6 +37,7 @@ from tasks.training.parts import (
     stage_loader,
     write_report,
 )
+from tasks.training.precheck import quick_check
 from tasks.training.report import write_training_page
 from tasks.training.runner import KestrelRunner
 from tasks.training.schedule import schedule_of
@@ -49,8 +53,10 @@ def train(
     resume: str | bool = False,
     launcher: str = 'none',
     threads: int | str | None = None,
+    kernels: str | None = None,
     hooks: Sequence[Hook] = (),
     notes: Sequence[str] = (),
+    check: bool = False,
 ) -> dict[str, Any]:
     """Train, validate and save as a config says.
 
@@ -62,8 +68,11 @@ def train(
         launcher: 'none', or what started the processes: 'pytorch', 'slurm', 'mpi'.
         threads: how many to compute with, or 'auto' for as many as there are free cores; None for as many as
             the run began with, or torch's own number.
+        kernels: 'fused' computes batch norms and their activations as one where that is possible (on CPUs,
+            with Numba), 'torch' never does; None for what the run began with, or 'fused'.
         hooks: further hooks of mmengine, beside the config's `custom_hooks`.
         notes: lines for the log, of what a command line has changed in the config.
+        check: look at folders of own data before a new run, and log what is serious.
 
     Returns:
         The last validation's report, as written to metrics.json.
@@ -79,10 +88,19 @@ def train(
         choose_threads(threads)
     seed_everything(config.get('seed', 0))
     folder = Path(work_dir or config.get('work_dir') or f'work_dirs/{Path(config.filename).stem}')
-    with claimed(folder):
+    with claimed(folder), fused_kernels(kernels != 'torch'):
         checkpoint = checkpoint_to_resume(folder, resume)
-        hooks = [ThreadsHook(told=threads is not None), *hooks]
-        return _train(config, folder, checkpoint, root=root, launcher=launcher, hooks=hooks, notes=notes)
+        hooks = [ThreadsHook(told=threads is not None, told_kernels=kernels is not None), *hooks]
+        return _train(
+            config,
+            folder,
+            checkpoint,
+            root=root,
+            launcher=launcher,
+            hooks=hooks,
+            notes=notes,
+            check=check,
+        )
 
 
 def _train(
@@ -94,6 +112,7 @@ def _train(
     launcher: str,
     hooks: Sequence[Hook],
     notes: Sequence[str],
+    check: bool,
 ) -> dict[str, Any]:
     start_time = time.monotonic()
     content = None if checkpoint is None else read_checkpoint(checkpoint)
@@ -115,6 +134,8 @@ def _train(
         dataset.fill_with(model.normalise.mean_pixel)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())
+    teacher = build_teacher(config, model, autocast=amp)
+    taught = [] if teacher is None else [TeacherHook(teacher)]
     optim_wrapper = check_optim_wrapper(plain(config.optim_wrapper))
     optim_wrapper.setdefault('type', 'AutocastOptimWrapper' if amp else 'OptimWrapper')
     metric = build_metric(config, model)
@@ -137,12 +158,13 @@ def _train(
         val_dataloader=stage_loader(config, 'val_dataloader', validation, seed),
         val_cfg={},
         val_evaluator=[metric],
-        custom_hooks=[ProgressHook(), save, *optional_hooks(config), *hooks],
+        custom_hooks=[ProgressHook(), save, *taught, *optional_hooks(config), *hooks],
         resume=checkpoint is not None,
         load_from=None if checkpoint is None else str(checkpoint),
         launcher=launcher,
         sync_bn=bool(config.get('sync_bn', False)),
         batch_augment=_batch_augment(config, model),
+        teacher=teacher,
         **runner_options(config, seed),
     )
     log = runner.logger.info
@@ -151,14 +173,24 @@ def _train(
         log(note)
     log(f'train: {training}')
     log(f'val: {validation}')
+    if check and checkpoint is None and is_main_process():
+        for line in quick_check(parted, {'train': training, 'val': validation}, root=place):
+            log(line)
+    if checkpoint is None and (short := too_short(config, iters_per_epoch=len(loader))) is not None:
+        runner.logger.warning(short)
     if (report := getattr(model.backbone, 'load_report', None)) is not None:
         log(f'backbone {report}')
     if loaded is not None:
         log(f'load_from {loaded}')
+    if teacher is not None:
+        log(f'teacher {teacher}')
     if (weights := getattr(model.head, 'class_weights', None)) is not None:
         pairs = zip(model.classes, weights.tolist(), strict=True)
         log('class weights: ' + ', '.join(f'{name} {weight:.3g}' for name, weight in pairs))
     log(f'precision: {"bfloat16 autocast" if amp else "float32"}; channels_last')
+    if pick_device().type == 'cpu':
+        advice = '' if can_fuse() else " (pip install -e '.[fast]' makes training on a CPU faster)"
+        log('kernels: ' + ('norms and activations fused' if is_fused() else f"torch's{advice}"))
     try:
         with warnings.catch_warnings():
             # While gradients accumulate the schedule steps first, as it should: it counts iterations.

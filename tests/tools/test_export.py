@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import deploy.export
+from deploy.card import Written
+from deploy.int8.calibration import Int8
 from tasks.build import load_config
 from tasks.training.train import train
 
@@ -163,3 +166,38 @@ def test_training_and_loading_know_nothing_of_engines(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_int8_is_asked_for_and_what_it_cost_is_said(
+    command: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def export(checkpoint: str, formats: list[str], **options: object) -> list[Written]:
+        asked.update(options)
+        return [Written(Path('o/best_int8.onnx'), 3_900_000, scores={'top1': 0.85}, lost=0.5)]
+
+    monkeypatch.setattr(deploy.export, 'export', export)
+    options = ['--int8', '--calibration', 8, '--max-drop', 2, '--calibrate-on', 'a', 'b']
+    done = command('export', 'best.pth', '--to', 'onnx', *options)
+    assert 'best_int8.onnx  3.9 MB; top1 0.8500, 0.50 points lost' in done.output
+    assert asked['int8'] == Int8(pictures=8, max_drop=2, inputs=['a', 'b'])
+    assert command('export', 'best.pth', '--to', 'onnx', '--int8').code == 0
+    assert asked['int8'] == Int8(pictures=300, max_drop=1.0, inputs=())
+
+
+@pytest.mark.parametrize(
+    ('options', 'word'),
+    [
+        (['--int8', '--max-drop', 'much'], '0 to 100'),
+        (['--int8', '--max-drop', 'nan'], '0 to 100'),
+        (['--int8', '--calibration', '0'], 'above 0'),
+        (['--calibration', '5'], 'add it'),
+        (['--int8', '--to', 'web'], 'web has no INT8'),
+        (['--int8', '--to', 'torch'], 'torch has no INT8'),
+    ],
+)
+def test_what_int8_cannot_mean_is_said(command: Callable, options: list[str], word: str) -> None:
+    done = command('export', 'best.pth', *([] if '--to' in options else ['--to', 'onnx']), *options)
+    assert done.code == 2
+    assert word in done.output

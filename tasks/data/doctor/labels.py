@@ -1,6 +1,8 @@
-"""Classes by how often they occur, boxes at the size the network sees, label maps with nothing in them."""
+"""Classes by how often they occur, and boxes at the size the network sees."""
 
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -8,60 +10,77 @@ import numpy as np
 
 from heads.boxes import corners_of
 from tasks.data.annotations import Annotations, Problems
-from tasks.data.doctor.finding import Finding, finding
+from tasks.data.doctor.catalogue import kind_of_problem
+from tasks.data.doctor.finding import SHOWN, Finding, finding
 
 FEW = 10  # pictures or objects of a class to learn from
 TINY = 8  # pixels of a box's shorter side at the network's input
 UNMATCHED = 0.1  # share of objects without a default box that is worth a word
+AT_ONCE = 50  # boxes compared with all default boxes: few enough for their overlaps to stay in the cache
+SMALL_AREA = 0.0005  # share of the labelled pixels
+ALIKE, LETTERS = 0.85, 5  # how alike two names are to be one misspelt, and how long at least
 
 
-def classes(names: Sequence[str], train: np.ndarray, val: np.ndarray, *, unit: str) -> list[Finding]:
-    """Return classes that are absent or rare.
+def classes(train: Mapping[str, int], val: Mapping[str, int], *, unit: str) -> list[Finding]:
+    """Return classes that are absent, rare, or another's name misspelt.
 
     Args:
-        names: of the classes.
-        train, val: how often each occurs, int64 (C,).
+        train, val: how often each class occurs there; a class that a part does not know is missing.
         unit: what was counted.
     """
-    counted = list(zip(names, train.tolist(), val.tolist(), strict=True))
+    names = list(dict.fromkeys((*train, *val)))
+    counted = [(name, train.get(name, 0), val.get(name, 0)) for name in names]
+    partial = [name for name, here, there in counted if not (here and there)]
+    alike = {
+        frozenset((name, other)): f'{name!r} ({train.get(name, 0)} {unit} in training, {val.get(name, 0)} in '
+        f'validation) and {other!r} ({train.get(other, 0)}, {val.get(other, 0)})'
+        for name in partial
+        for other in names
+        if name != other and _alike(name, other)
+    }
     return [
+        *finding('class_misspelt', alike.values()),
         *finding(
             'class_absent_in_training',
-            'classes have nothing to learn from',
             (f'{name}: 0 {unit}, {there} in validation' for name, here, there in counted if not here),
-            consequence='they are never answered',
-            fix='Label some, take the class away, or look for a second spelling of its name',
         ),
         *finding(
-            'class_rare_in_training',
-            f'classes have fewer than {FEW} {unit} to learn from',
+            'class_rare',
             (f'{name}: {here}' for name, here, _ in counted if 0 < here < FEW),
-            consequence='what is learnt of them is by chance',
-            fix='Label more of them',
+            few=FEW,
+            unit=unit,
         ),
         *finding(
             'class_absent_in_validation',
-            'classes are not scored',
             (f'{name}: 0 {unit}, {here} in training' for name, here, there in counted if here and not there),
-            consequence='the mean says nothing about them',
-            fix='Move some pictures of theirs into validation',
         ),
     ]
+
+
+def _alike(first: str, second: str) -> bool:
+    """Whether one name may be the other misspelt; 'class 1' and 'class 2' are not."""
+    bare = [re.sub(r'[\W_]+', '', each.casefold()) for each in (first, second)]
+    if bare[0] == bare[1]:
+        return True
+    if min(map(len, bare)) < LETTERS or re.sub(r'\d', '', bare[0]) == re.sub(r'\d', '', bare[1]):
+        return False
+    return difflib.SequenceMatcher(None, bare[0], bare[1]).ratio() >= ALIKE
+
+
+def areas(names: Sequence[str], pixels: np.ndarray) -> list[Finding]:
+    """Return classes that take next to none of the labelled pixels of training, int64 (C,)."""
+    shares = pixels / max(1, int(pixels.sum()))
+    which = np.flatnonzero((shares > 0) & (shares < SMALL_AREA)).tolist()
+    places = (f'{names[index]}: {100 * shares[index]:.2g} %' for index in which)
+    return finding('class_small_area', places, share=100 * SMALL_AREA)
 
 
 def problems(found: Problems, *, part: str) -> list[Finding]:
     """Return what reading the annotations has dropped or changed."""
     return [
         each
-        for kind, (count, places) in found.found.items()
-        for each in finding(
-            'annotations',
-            f'in {part}: {kind}',
-            places,
-            count=count,
-            consequence='what is dropped is neither learnt nor scored, what is clipped is smaller',
-            fix='Correct the annotations there',
-        )
+        for text, (count, places) in found.found.items()
+        for each in finding(kind_of_problem(text), places, count=count, part=part, what=text)
     ]
 
 
@@ -88,36 +107,23 @@ def boxes(
     sides = annotations.sizes[owners][:, [1, 0, 1, 0]].astype(np.float64)
     unit = annotations.boxes / sides
     shorter = ((unit[:, 2:] - unit[:, :2]) * input_size[::-1]).min(axis=1, initial=np.inf)
-    keys = np.concatenate([owners[:, None], annotations.labels[:, None], annotations.boxes], axis=1)
-    _, first = np.unique(keys, axis=0, return_index=True)
-    double = np.setdiff1d(np.arange(len(keys)), first)
+    double = doubles(annotations)
 
     def places(which: np.ndarray) -> list[str]:
+        # Of different pictures first: one with a crowd in it would take all examples.
+        first = np.unique(owners[which], return_index=True)[1]
+        chosen = which[first] if len(first) >= SHOWN else which
         return [
             f'{annotations.paths[int(owners[k])]}: {annotations.class_names[annotations.labels[k]]} '
             f'{", ".join(f"{value:g}" for value in annotations.boxes[k])}'
-            for k in which.tolist()
+            for k in chosen[:SHOWN].tolist()
         ]
 
     tiny = np.flatnonzero(shorter < TINY)
+    size = f'{input_size[1]}x{input_size[0]}'
     found = [
-        *finding(
-            'boxes_tiny',
-            f'boxes of {part} are less than {TINY} pixels wide or high at the input of '
-            f'{input_size[1]}x{input_size[0]}',
-            places(tiny[:10]),
-            count=len(tiny),
-            consequence='the network hardly sees them',
-            fix='A larger input (Resize in both loaders), or crops of the pictures',
-        ),
-        *finding(
-            'boxes_double',
-            f'boxes of {part} are there twice, of one class at one place',
-            places(double[:10]),
-            count=len(double),
-            consequence='one of the two can never be found',
-            fix='Take one away',
-        ),
+        *finding('boxes_tiny', places(tiny), count=len(tiny), part=part, least=TINY, size=size),
+        *finding('boxes_double', places(double), count=len(double), part=part),
     ]
     if defaults is None or not len(unit):
         return found
@@ -131,15 +137,22 @@ def boxes(
         )
         found += finding(
             'boxes_like_no_default',
-            f'boxes of {part} ({share:.0%}) overlap no default box by {threshold:g}',
-            places(loose[:10]),
+            places(loose),
             count=len(loose),
-            consequence='each is learnt by one default box that hardly fits, and found late or never',
-            fix=f'With these settings that share is less: {tried}'
-            if tried
-            else 'A larger input, or larger objects',
+            part=part,
+            share=share,
+            threshold=threshold,
+            fix=f'With these settings that share is less: {tried}' if tried else None,
         )
     return found
+
+
+def doubles(annotations: Annotations) -> np.ndarray:
+    """Return the numbers of the objects that are another one again: of its class, at its place; int64."""
+    owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+    keys = np.concatenate([owners[:, None], annotations.labels[:, None], annotations.boxes], axis=1)
+    _, first = np.unique(keys, axis=0, return_index=True)
+    return np.setdiff1d(np.arange(len(keys)), first)
 
 
 def _best_overlaps(unit: np.ndarray, defaults: Any) -> np.ndarray:
@@ -148,16 +161,5 @@ def _best_overlaps(unit: np.ndarray, defaults: Any) -> np.ndarray:
     from torchvision.ops import box_iou
 
     corners = corners_of(defaults)
-    parts = [box_iou(part, corners).amax(dim=1) for part in torch.from_numpy(unit).split(2000)]
+    parts = [box_iou(part, corners).amax(dim=1) for part in torch.from_numpy(unit).split(AT_ONCE)]
     return torch.cat(parts).numpy()
-
-
-def masks(empty: Sequence[str], *, part: str) -> list[Finding]:
-    """Return label maps in which nothing is labelled."""
-    return finding(
-        'masks_empty',
-        f'masks of {part} label nothing: every pixel is 255',
-        empty,
-        consequence='nothing is learnt from these pictures',
-        fix='Label them, or take them out',
-    )

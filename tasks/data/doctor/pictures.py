@@ -1,100 +1,127 @@
-"""Every picture read once: those that cannot be, and those that are there twice.
+"""What is wrong with pictures as such: how they are stored, their sizes, and those that are there twice."""
 
-Near copies are found by a perceptual hash (pHash of the library imagehash: the signs of a picture's lowest
-frequencies), and believed only where the pictures themselves, made small, differ little: plain pictures of
-one kind have similar hashes.
-"""
-
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from tasks.data.dataset import VisionDataset
 from tasks.data.doctor.finding import Finding, finding
+from tasks.data.glance import Glance, file_digest, glance_at_head
 from tasks.data.images import ImageError
+from tasks.data.near import exact_pairs, glances, near_pairs
 
-# Bits of 64 in which the hashes of near copies differ at most.
-NEAR_BITS = 6
-# Grey levels by which they differ on average at most, in 16 x 16 cells.
-NEAR_LEVELS = 6.0
-BLOCK = 1024  # rows of the table of distances that are computed at once
-
-
-class Seen(NamedTuple):
-    """What is kept of a picture: digest of its bytes, hash, and itself made small, float32 (16, 16, 3)."""
-
-    path: str
-    digest: bytes
-    code: int
-    small: np.ndarray
+ENLARGED = 2.0  # times that a picture is made larger for the network, from which on it is said
+SHAPE = 2.0  # times that its aspect ratio differs from the input's
+MOST_HEADS = 5000  # of a part: a second or two
+KINDS = {'CMYK': 'cmyk', 'transparent': 'transparent', '16 bit': 'sixteen_bit'}
 
 
 class Pictures(NamedTuple):
-    """The pictures of one part of the data: those that were read by number, and why others were not."""
+    """The pictures of one part of the data: those that were read, by number, and why others were not."""
 
-    seen: dict[int, Seen]
+    seen: dict[int, Glance]
     broken: dict[int, str]
 
 
 def look_at(dataset: VisionDataset) -> Pictures:
     """Read every picture of a data set."""
-    import cv2
-    from imagehash import phash
-    from PIL import Image
+    return _sorted(glances(list(dataset.paths)))
 
-    def one(index: int) -> Seen | str:
-        path = dataset.paths[index]
+
+def look_at_heads(datasets: Mapping[str, VisionDataset], *, most: int = MOST_HEADS) -> dict[str, Pictures]:
+    """Read the header of every picture only; of files of one size their digest, to find copies.
+
+    Of parts with more than `most` pictures every second, third, ... is looked at.
+    """
+
+    def one(path: str) -> Glance | ImageError:
         try:
-            image = dataset.read(index).image
-            with open(path, 'rb') as file:
-                digest = hashlib.sha256(file.read()).digest()
+            return glance_at_head(path)
         except ImageError as error:
-            return error.reason
-        reduced = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
-        bits = phash(Image.fromarray(reduced)).hash.ravel()
-        code = int.from_bytes(np.packbits(bits).tobytes(), 'big')
-        small = cv2.resize(reduced, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
-        return Seen(path, digest, code, small)
+            return error
+
+    def with_digest(each: Glance | ImageError) -> Glance | ImageError:
+        if isinstance(each, Glance) and sizes[each.length] > 1:
+            return each._replace(digest=file_digest(each.path))
+        return each
 
     with ThreadPoolExecutor() as pool:
-        found = dict(enumerate(pool.map(one, range(len(dataset)))))
-    return Pictures(
-        {index: each for index, each in found.items() if isinstance(each, Seen)},
-        {index: each for index, each in found.items() if isinstance(each, str)},
-    )
+        chosen = {part: range(0, len(each), -(-len(each) // most) or 1) for part, each in datasets.items()}
+        heads = {
+            part: list(pool.map(one, (datasets[part].paths[index] for index in each)))
+            for part, each in chosen.items()
+        }
+        sizes: dict[int, int] = {}
+        for each in (each for part in heads.values() for each in part if isinstance(each, Glance)):
+            sizes[each.length] = sizes.get(each.length, 0) + 1
+        return {part: _sorted(pool.map(with_digest, each), chosen[part]) for part, each in heads.items()}
 
 
-def unreadable(dataset: VisionDataset, pictures: Pictures, *, part: str) -> list[Finding]:
-    """Return the pictures that cannot be read."""
-    return finding(
-        'unreadable',
-        f'pictures of {part} cannot be read',
-        (f'{dataset.paths[index]}: {reason}' for index, reason in pictures.broken.items()),
-        consequence='they are passed over, and another takes their place',
-        fix='Copy or export them again, or take them out',
-    )
+def _sorted(found: Iterable[Glance | ImageError], numbers: Iterable[int] | None = None) -> Pictures:
+    seen: dict[int, Glance] = {}
+    broken: dict[int, str] = {}
+    for index, each in enumerate(found) if numbers is None else zip(numbers, found, strict=True):
+        if isinstance(each, Glance):
+            seen[index] = each
+        else:
+            broken[index] = each.reason
+    return Pictures(seen, broken)
 
 
-def near_pairs(first: Sequence[Seen], second: Sequence[Seen] | None = None) -> list[tuple[Seen, Seen]]:
-    """Return pairs of the same or nearly the same picture, within one list or between two."""
-    other = first if second is None else second
-    if not first or not other:
-        return []
-    codes = np.array([each.code for each in first], dtype=np.uint64)
-    others = np.array([each.code for each in other], dtype=np.uint64)
-    pairs = []
-    for start in range(0, len(codes), BLOCK):
-        bits = np.bitwise_count(codes[start : start + BLOCK, None] ^ others[None])
-        for row, column in np.argwhere(bits <= NEAR_BITS).tolist():
-            a, b = first[start + row], other[column]
-            if second is None and start + row >= column:
-                continue
-            if a.digest == b.digest or np.abs(a.small - b.small).mean() <= NEAR_LEVELS:
-                pairs.append((a, b))
-    return pairs
+def storage(dataset: Any, pictures: Pictures, *, part: str) -> list[Finding]:
+    """Return pictures that cannot be read, or are stored in a way that is worth a word."""
+    found: list[Finding] = []
+    cut = {index for index, reason in pictures.broken.items() if reason.startswith(('truncated', 'damaged'))}
+    for kind, which in (('truncated', cut), ('unreadable', pictures.broken.keys() - cut)):
+        places = (f'{dataset.paths[index]}: {pictures.broken[index]}' for index in sorted(which))
+        found += finding(kind, places, part=part)
+    heads = {each.path: each.head for each in pictures.seen.values() if each.head is not None}
+    for stored, kind in KINDS.items():
+        found += finding(kind, (path for path, head in heads.items() if head.kind == stored), part=part)
+    grey = [path for path, head in heads.items() if head.kind == 'grey']
+    if len(grey) < len(heads):
+        found += finding('grey', grey, part=part)
+    beside = (
+        'exif_beside_boxes' if hasattr(dataset, 'annotations')
+        else 'exif_beside_masks' if hasattr(dataset, 'read_mask')
+        else None
+    )  # fmt: skip
+    if beside is not None and dataset.exif != 'ignore':
+        turned = (
+            f'{path}: orientation {head.orientation}' for path, head in heads.items() if head.orientation > 1
+        )
+        found += finding(beside, turned, part=part)
+    return found
+
+
+def sizes(
+    dataset: VisionDataset, pictures: Pictures, *, part: str, input_size: tuple[int, int]
+) -> list[Finding]:
+    """Return pictures whose size does not fit the input (height, width), or their annotations."""
+    small: list[str] = []
+    shape: list[str] = []
+    other: list[str] = []
+    height, width = input_size
+    for index, each in pictures.seen.items():
+        if each.head is None:
+            continue
+        rows, columns = each.head.seen
+        text = f'{each.path}: {columns}x{rows}'
+        if min(height / rows, width / columns) > ENLARGED:
+            small.append(text)
+        ratio = (columns / rows) / (width / height)
+        if max(ratio, 1 / ratio) > SHAPE:
+            shape.append(text)
+        if hasattr(dataset, 'annotations'):
+            said = dataset.size(index)
+            if said is not None and said not in ((rows, columns), each.head.size):
+                other.append(f'{text}, {said[1]}x{said[0]} by its annotations')
+    text = f'{width}x{height}'
+    return [
+        *finding('other_size', other, part=part),
+        *finding('small', small, part=part, size=text, times=ENLARGED),
+        *finding('shape', shape, part=part, size=text, ratio=SHAPE),
+    ]
 
 
 def copies(parts: Mapping[str, Pictures], labels: Mapping[str, Mapping[str, str]]) -> list[Finding]:
@@ -105,38 +132,39 @@ def copies(parts: Mapping[str, Pictures], labels: Mapping[str, Mapping[str, str]
         labels: of each part, the class of a picture by path, where it has one.
     """
     train, val = (list(parts[part].seen.values()) for part in ('train', 'val'))
-    between, inside = near_pairs(train, val), near_pairs(train)
+    named_twice = {each.path for each in train} & {each.path for each in val}  # a fault of its own
+    val = [each for each in val if each.path not in named_twice]
+    between, inside = exact_pairs(train, val), exact_pairs(train)
+    near_between, near_inside = near_pairs(train, val), near_pairs(train)
     class_of = {**labels.get('val', {}), **labels.get('train', {})}
-    apart = [(a, b) for a, b in (*between, *inside) if class_of.get(a.path, '') != class_of.get(b.path, '')]
+    apart = [
+        (a, b)
+        for a, b in (*between, *inside, *near_between, *near_inside)
+        if class_of.get(a.path, '') != class_of.get(b.path, '')
+    ]
+    exact = {b.path for _, b in (*between, *inside)}
     return [
+        *finding('copies_between_splits', (_pair(a, b, 'is') for a, b in _once(between))),
         *finding(
-            'copies_between_splits',
-            'pictures of validation are copies of training pictures, or nearly so',
-            (_pair(a, b) for a, b in _once(between)),
-            consequence='they are learnt by heart and flatter every score',
-            fix='Take them out of one of the two, or split by scene or by series',
+            'near_copies_between_splits',
+            (_pair(a, b, 'is nearly') for a, b in _once(near_between) if b.path not in exact),
         ),
+        *finding('copies_in_training', (_pair(a, b, 'is') for a, b in _once(inside))),
         *finding(
-            'copies_in_training',
-            'training pictures are copies of others, or nearly so',
-            (_pair(a, b) for a, b in _once(inside)),
-            consequence='what is in them counts twice; a split by chance puts copies on both sides',
-            fix='Keep one of each',
+            'near_copies_in_training',
+            (_pair(a, b, 'is nearly') for a, b in _once(near_inside) if b.path not in exact),
         ),
         *finding(
             'copies_of_two_classes',
-            'pairs of copies have two classes',
-            (f'{_pair(a, b)}: {class_of[a.path]} and {class_of[b.path]}' for a, b in apart),
-            consequence='one of the two teaches what is wrong',
-            fix='Look at them, and keep the right one',
+            (f'{_pair(a, b, "is like")}: {class_of[b.path]} and {class_of[a.path]}' for a, b in apart),
         ),
     ]
 
 
-def _once(pairs: Sequence[tuple[Seen, Seen]]) -> list[tuple[Seen, Seen]]:
+def _once(pairs: Sequence[tuple[Glance, Glance]]) -> list[tuple[Glance, Glance]]:
     """Return one pair for every second picture."""
     return list({b.path: (a, b) for a, b in reversed(pairs)}.values())[::-1]
 
 
-def _pair(a: Seen, b: Seen) -> str:
-    return f'{b.path} {"is" if a.digest == b.digest else "is nearly"} {a.path}'
+def _pair(a: Glance, b: Glance, verb: str) -> str:
+    return f'{b.path} {verb} {a.path}'

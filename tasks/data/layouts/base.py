@@ -21,12 +21,14 @@ class Layout:
         splits: 'train', 'val' and 'test' as far as there are any, or '' for data without a split; each with
             what its reader needs.
         read: returns what a split holds, given its part of `splits` and where to note problems.
+        unnamed: returns the pictures beside those used that no annotation names, below the root.
     """
 
     name: str
     seen: str
     splits: Mapping[str, Any]
     read: Callable[[Any, Problems], Any]
+    unnamed: Callable[[], Sequence[str]] = tuple
 
     @property
     def has_split(self) -> bool:
@@ -88,6 +90,18 @@ def sorted_splits(splits: Mapping[str, Any]) -> dict[str, Any]:
     """Return splits in the order train, val, test, without; data beside named splits are left out."""
     named = {key: splits[key] for key in SPLITS if splits.get(key)}
     return named if 'train' in named else {key: splits[key] for key in (*SPLITS, '') if splits.get(key)}
+
+
+def left_out(layout: Layout, *, training: bool) -> list[str]:
+    """Return the pictures that no annotation names; said once, by the part that is learnt."""
+    return sorted(layout.unnamed()) if training else []
+
+
+def about_left_out(unnamed: Sequence[str]) -> str:
+    """Return a clause for the log."""
+    if not unnamed:
+        return ''
+    return f'; left out, for no annotation names them: {len(unnamed)} pictures ({listing(unnamed, 3)})'
 
 
 def chosen_split(layout: Layout, *, training: bool, name: str | None = None) -> str:

@@ -33,9 +33,11 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
     for split, by_class in used.items():
         if missing := [name for name in names if name not in by_class]:
             where = tree.root / places[split].strip('/')
-            raise UserError(
+            tree.refuse(
+                'class_in_one_split',
+                [f'{name}: no folder in {split}' for name in missing],
                 f'{where}: class {missing[0]!r} has no pictures there, other splits do '
-                f'({listing(names, 10)}). Every class needs a folder in every split, spelt alike'
+                f'({listing(names, 10)}). Every class needs a folder in every split, spelt alike',
             )
     ordered = tuple(names) if classes is None or sorted(classes) != names else tuple(classes)
 

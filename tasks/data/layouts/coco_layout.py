@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.data.annotations import Problems
-from tasks.data.formats.coco import CocoObjects, read_objects
+from tasks.data.formats.coco import CocoObjects, read_coco_file, read_objects
 from tasks.data.layouts.base import Layout, one_each, sorted_splits
 from tasks.data.layouts.tree import Tree, split_of, split_of_place
 
@@ -30,19 +30,29 @@ def recognise(tree: Tree, *, outlines: bool = False, **_: Any) -> Layout | None:
         return None
     splits = sorted_splits(one_each(found, root=tree.root, what="files in COCO's format"))
 
+    named: dict[str, set[str]] = {}
+
     def read(file: str, problems: Problems) -> CocoObjects:
         folder = tree.path(file).parent
         objects = read_objects(
             [tree.path(file)], [folder], categories=None, problems=problems, outlines=outlines
         )
-        images = []
+        images, used = [], named.setdefault(file, set())
         for image in objects.images:
             name = PurePosixPath(image.path).relative_to(PurePosixPath(str(folder)).as_posix()).as_posix()
             place = tree.picture(name, near=file)
+            used.update([] if place is None else [place])
             images.append(image if place is None else image._replace(path=str(tree.path(place))))
         return replace(objects, images=images)
 
-    return Layout('coco', f'COCO JSON: {", ".join(splits.values())}', splits, read)
+    def unnamed() -> list[str]:
+        for file in (file for files in found.values() for file in files if file not in named):
+            content = read_coco_file(tree.path(file))
+            places = (tree.picture(str(each.get('file_name', '')), near=file) for each in content['images'])
+            named[file] = {place for place in places if place is not None}
+        return tree.beside(set().union(*named.values()))
+
+    return Layout('coco', f'COCO JSON: {", ".join(splits.values())}', splits, read, unnamed)
 
 
 def _looks_like_coco(tree: Tree, file: str) -> bool:

@@ -48,8 +48,7 @@ def recognise(
         others: list[str] = []
         for file in chosen:
             content = contents[file]
-            picture = tree.picture(str(content.get('imagePath') or ''), near=file)
-            picture = picture or tree.same_stem([without_ending(file)], source=file)
+            picture = _picture(tree, file, content)
             if picture is None:
                 absent.append(f'{file}: {content.get("imagePath")}')
                 continue
@@ -69,7 +68,18 @@ def recognise(
         problems.add('shapes dropped, they have no area', len(others), others)
         return gathered.objects()
 
-    return Layout('labelme', f'LabelMe JSON: {len(files)} files', splits, read)
+    def unnamed() -> list[str]:
+        named = {_picture(tree, file, content) for file, content in contents.items()}
+        stems = {without_ending(file) for file in candidates}  # of splits that are not read, too
+        return [file for file in tree.beside(named - {None}) if without_ending(file) not in stems]
+
+    return Layout('labelme', f'LabelMe JSON: {len(files)} files', splits, read, unnamed)
+
+
+def _picture(tree: Tree, file: str, content: dict[str, Any]) -> Any:
+    """Return the picture that a file is about, by the name in it or by its own; None where there is none."""
+    named = tree.picture(str(content.get('imagePath') or ''), near=file)
+    return named or tree.same_stem([without_ending(file)], source=file)
 
 
 def _looks_like_labelme(tree: Tree, file: str) -> bool:

@@ -12,18 +12,12 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from tasks.data.annotations import Problems
-from tasks.data.formats.voc import read_split
 from tasks.data.layouts.base import Layout, sorted_splits
 from tasks.data.layouts.tables import read_table
-from tasks.data.layouts.tree import Tree, split_of_place
+from tasks.data.layouts.tree import MASK_FOLDERS, NO_MASKS, Tree, names_in, split_of_place
 from tasks.errors import UserError, listing
 
-MASK_FOLDERS = frozenset(
-    ('masks', 'mask', 'labels', 'label', 'annotations', 'segmentationclass', 'segmentationclassraw', 'gt')
-    + ('ground_truth', 'groundtruth', 'labelids', 'segmentation')
-)
 IMAGE_FOLDERS = frozenset(('images', 'image', 'imgs', 'img', 'jpegimages', 'data', 'pictures', 'photos'))
-NO_MASKS = frozenset(('segmentationobject',))
 SUFFIX = re.compile(r'(.+?)[_-](?:mask|masks|label|labels|seg|gt)$', re.I)
 CLASS_FILES = ('classes.txt', 'labelmap.txt', '_classes.csv', 'colors.txt', 'colours.txt', 'label_colors.txt')
 COLOUR = re.compile(r'(.+?)[\s,:;]+(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})[\s:;,]*$')
@@ -67,17 +61,21 @@ def recognise(tree: Tree, **_: Any) -> Layout | None:
         return None
     for kind, files_of in (('pictures', others), ('masks', masks)):
         if double := [files for key, files in files_of.items() if key in both and len(files) > 1]:
-            raise UserError(
+            tree.refuse(
+                'names_double',
+                [' or '.join(each) for each in double],
                 f'{tree.root}: {" and ".join(double[0])} are {kind} of one name: which one counts? Rename or '
-                'remove the other'
+                'remove the other',
             )
     pairs = sorted((others[key][0], masks[key][0]) for key in both)
     folders = sorted({PurePosixPath(mask).parent.as_posix() for _, mask in pairs})
     lists = _from_lists(tree, pairs)
     if not lists and (bare := sorted(files[0] for key, files in others.items() if key not in masks)):
-        raise UserError(
+        tree.refuse(
+            'pictures_unlabelled',
+            bare,
             f'{tree.root}: {len(bare)} of {len(others)} pictures have no mask of the same name: '
-            f'{listing(bare)}. Add the masks, or take the pictures away'
+            f'{listing(bare)}. Add the masks, or take the pictures away',
         )
     found: dict[str, list[tuple[str, str]]] = {}
     for pair in pairs:
@@ -88,10 +86,16 @@ def recognise(tree: Tree, **_: Any) -> Layout | None:
 
     def read(chosen: list[tuple[str, str]], problems: Problems) -> MaskPairs:
         paths = [(str(tree.path(image)), str(tree.path(mask))) for image, mask in chosen]
+        orphans = sorted(files[0] for key, files in masks.items() if key not in others)
+        problems.add('masks without a picture, left out', len(orphans), orphans)
         return MaskPairs(paths, classes, colours, official)
 
+    def unnamed() -> list[str]:
+        used = {image for pairs in splits.values() for image, _ in pairs}
+        return tree.beside(used) if lists else []
+
     seen = f'masks: {len(pairs)} in {listing(folders, 3)}' + (' (colours)' if colours else '')
-    return Layout('masks', seen, splits, read)
+    return Layout('masks', seen, splits, read, unnamed)
 
 
 def _from_lists(tree: Tree, pairs: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
@@ -103,17 +107,22 @@ def _from_lists(tree: Tree, pairs: list[tuple[str, str]]) -> dict[str, list[tupl
         for file in lists:
             if PurePosixPath(file).name != f'{split}.txt':
                 continue
-            names = [PurePosixPath(name).stem for name in read_split(tree.path(file).parent, split)]
+            names = [PurePosixPath(name).stem for name in names_in(tree, file)]
             if absent := [name for name in names if name not in by_stem]:
-                raise UserError(
+                tree.refuse(
+                    'annotations_without_picture',
+                    [f'{file}: {name}' for name in absent],
                     f'{tree.path(file)}: {len(absent)} of {len(names)} pictures or their masks are '
-                    f'not there: {listing(absent)}'
+                    f'not there: {listing(absent)}',
                 )
             if twice := [name for name in names if name in owner]:
-                raise UserError(
+                tree.refuse(
+                    'pictures_in_two_splits',
+                    [f'{name}: {owner[name]} and {split}' for name in twice],
                     f'{tree.path(file)}: {listing(twice)} are in {owner[twice[0]]}.txt too. What is learnt '
-                    'must not be scored: take them out of one list'
+                    'must not be scored: take them out of one list',
                 )
+            names = [name for name in names if name in by_stem and name not in owner]
             owner |= dict.fromkeys(names, split)
             found['' if split == 'default' else split] = [by_stem[name] for name in names]
     return found

@@ -1,12 +1,15 @@
 """The part of a labelled folder that is learnt, or scored: by its own split, or with a share set aside."""
 
 import os
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.data import near
 from tasks.data.layouts.base import Layout
 from tasks.data.layouts.holdout import hold_out, keep_part
+from tasks.data.layouts.tree import Tree
 from tasks.errors import UserError, listing
 
 
@@ -34,6 +37,7 @@ def choose_part(
     names: Sequence[str],
     strata: Sequence[Hashable],
     *,
+    paths: Sequence[str],
     training: bool,
     share: float,
     held_out: Sequence[str] | None,
@@ -44,6 +48,7 @@ def choose_part(
         layout: of the folder.
         names: of the pictures that were read, below the root.
         strata: what each is of.
+        paths: where they lie: near copies are found, and stay on one side.
         training: the part to learn from.
         share: to set aside where the data have no split; 0 sets nothing aside.
         held_out: names that were set aside before, which are set aside again.
@@ -56,7 +61,9 @@ def choose_part(
     known = set(held_out or ()) & set(names)
     if held_out and not known and not training:
         return Part([True] * len(names), None, f'all: none of the {len(held_out)} pictures set aside is here')
-    chosen = sorted(known) if known else hold_out(names, strata, share=share)
+    chosen, together = sorted(known), ''
+    if not known and share > 0 and len(names) > 1:
+        chosen, together = _hold_out(names, strata, paths, share=share)
     if not chosen and share == 0:
         return Part([True] * len(names), None, 'all, for training and scoring alike')
     keep = keep_part(names, frozenset(chosen), training=training)
@@ -67,14 +74,33 @@ def choose_part(
         )
     lost = len(held_out) - len(known) if held_out and known else 0
     gone = f' (of {lost + len(known)} before: {lost} are gone)' if lost else ''
-    text = f'without a split: {len(chosen)} of {len(names)} set aside for scoring{gone}'
+    text = f'without a split: {len(chosen)} of {len(names)} set aside for scoring{gone}{together}'
     return Part(keep, chosen, text)
 
 
-def check_apart(train: Sequence[str], scored: Sequence[str], *, source: str) -> None:
-    """Raise UserError for pictures that are learnt and scored."""
+def _hold_out(
+    names: Sequence[str], strata: Sequence[Hashable], paths: Sequence[str], *, share: float
+) -> tuple[list[str], str]:
+    """Return names to set aside, copies and near copies of one picture on one side; and that in words."""
+    groups = near.groups(paths)
+    sizes = [count for count in Counter(groups).values() if count > 1]
+    if max(sizes, default=0) == len(names):
+        return hold_out(names, strata, share=share), (
+            '; every picture is nearly a copy of another: those that are scored have been learnt'
+        )
+    together = (
+        f'; {sum(sizes)} of them are copies or near copies, in {len(sizes)} groups that stay on one side'
+        if sizes else ''
+    )  # fmt: skip
+    return hold_out(names, strata, share=share, groups=groups), together
+
+
+def check_apart(tree: Tree, train: Sequence[str], scored: Sequence[str], *, source: str) -> None:
+    """Raise UserError for pictures that are learnt and scored; a forgiving tree notes them."""
     if both := sorted(set(train) & set(scored)):
-        raise UserError(
+        tree.refuse(
+            'pictures_in_two_splits',
+            [f'{path}: train and val' for path in both],
             f'{source}: {len(both)} pictures are both learnt and scored: {listing(both)}. Take them out of '
-            'one of the splits'
+            'one of the splits',
         )

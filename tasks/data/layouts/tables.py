@@ -10,7 +10,7 @@ A column 'split' says train, val or test; else the file's name or folder does, i
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -116,9 +116,11 @@ def recognise_labels(tree: Tree, *, classes: Sequence[str] | None = None, **_: A
             if picture is None:
                 absent.append(f'{where}: {written}')
             elif label_of.setdefault(picture, name) != name:
-                raise UserError(
+                tree.refuse(
+                    'copies_of_two_classes',
+                    [f'{where}: {picture} is {name} and {label_of[picture]}'],
                     f'{where}: {picture} is {name}, and {label_of[picture]} in a line before. A picture has '
-                    'one class here: keep one line, or make a class of the two'
+                    'one class here: keep one line, or make a class of the two',
                 )
         if not label_of:
             raise UserError(
@@ -128,7 +130,10 @@ def recognise_labels(tree: Tree, *, classes: Sequence[str] | None = None, **_: A
         problems.add('pictures dropped, no such file', len(absent), absent)
         return LabelledFiles([str(tree.path(each)) for each in label_of], list(label_of.values()), kept)
 
-    return Layout('csv', f'CSV of labels: {listing(tables)}', splits, read)
+    def unnamed() -> list[str]:
+        return _unnamed(tree, ((row[0], row[3]) for rows in found.values() for row in rows))
+
+    return Layout('csv', f'CSV of labels: {listing(tables)}', splits, read, unnamed)
 
 
 def _is_one_hot(line: Line, names: Sequence[str]) -> bool:
@@ -213,7 +218,17 @@ def recognise_boxes(
         problems.add('pictures dropped, not readable', len(broken), broken)
         return gathered.objects()
 
-    return Layout('csv', f'CSV of boxes: {listing(columns)}', splits, read)
+    def unnamed() -> list[str]:
+        everything = (row for each in found.values() for row in each)
+        return _unnamed(tree, ((line.fields[columns[file][0]], file) for line, file in everything))
+
+    return Layout('csv', f'CSV of boxes: {listing(columns)}', splits, read, unnamed)
+
+
+def _unnamed(tree: Tree, written: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the pictures beside those of some lists that are in none; `written` are names and their list."""
+    places = (tree.picture(name, near=file) for name, file in written)
+    return tree.beside({place for place in places if place is not None})
 
 
 def _corners(line: Line, written: Sequence[str], label: str) -> list[float]:

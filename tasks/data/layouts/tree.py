@@ -2,11 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from tasks.data.annotations import Problems
 from tasks.data.folders import IGNORED_NAMES
+from tasks.data.formats.voc import read_split
 from tasks.data.images import ORIENTATION, is_image_name
 from tasks.errors import UserError, listing
 
@@ -15,6 +18,12 @@ SPLIT_WORDS = {
     **dict.fromkeys(('val', 'valid', 'validation', 'dev'), 'val'),
     **dict.fromkeys(('test', 'testing'), 'test'),
 }
+# Folders of masks, by their names in small letters; and of pictures that are neither.
+MASK_FOLDERS = frozenset(
+    ('masks', 'mask', 'labels', 'label', 'annotations', 'segmentationclass', 'segmentationclassraw', 'gt')
+    + ('ground_truth', 'groundtruth', 'labelids', 'segmentation')
+)
+NO_MASKS = frozenset(('segmentationobject',))
 
 
 def split_of(name: str) -> str:
@@ -33,10 +42,17 @@ class Tree:
 
     Args:
         root: an existing folder.
+        forgiving: note faults that otherwise stop a training, and go on without what is faulty: to list them
+            all.
+
+    Attributes:
+        root: the folder.
+        forgiven: what was noted, by the kinds of `tasks.data.doctor.catalogue`; None where faults are errors.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, forgiving: bool = False) -> None:
         self.root = root
+        self.forgiven = Problems(limit=None) if forgiving else None
         self.files: list[str] = []
         for parent, folders, names in os.walk(root):
             folders[:] = sorted(each for each in folders if not _is_left_out(each))
@@ -87,6 +103,14 @@ class Tree:
         except OSError as error:
             raise UserError(f'{self.path(file)} cannot be read: {error}') from error
 
+    def refuse(self, kind: str, places: Iterable[str], message: str) -> None:
+        """Raise UserError with `message`; a forgiving tree notes the places instead, each once."""
+        if self.forgiven is None:
+            raise UserError(message)
+        known = self.forgiven.found.get(kind, (0, []))[1]
+        new = [place for place in dict.fromkeys(places) if place not in known]
+        self.forgiven.add(kind, len(new), new)
+
     def picture(self, name: str, *, near: str = '') -> str | None:
         r"""Return the picture that an annotation file means by `name`, None where there is none.
 
@@ -110,9 +134,11 @@ class Tree:
         if len(fitting) > 1 and (split := split_of(near)):
             fitting = [file for file in fitting if split_of_place(file) == split] or fitting
         if len(fitting) > 1:
-            raise UserError(
+            self.refuse(
+                'names_double',
+                [f'{near}: {name} is {" or ".join(fitting[:3])}'],
                 f'{self.path(near)} names {name}, and {len(fitting)} pictures have that name: '
-                f'{listing(fitting, 3)}. Write their paths below {self.root} in full'
+                f'{listing(fitting, 3)}. Write their paths below {self.root} in full',
             )
         return fitting[0] if fitting else None
 
@@ -121,17 +147,41 @@ class Tree:
         for stem in stems:
             found = self.by_stem.get(stem, [])
             if len(found) > 1:
-                raise UserError(
+                self.refuse(
+                    'names_double',
+                    [f'{source}: {" or ".join(found)}'],
                     f'{self.path(source)} belongs to {" or ".join(found)}: two pictures of one name. Which '
-                    'one counts? Rename or remove the other'
+                    'one counts? Rename or remove the other',
                 )
             if found:
                 return found[0]
         return None
 
+    def beside(self, named: Collection[str]) -> list[str]:
+        """Return the pictures in the folders of those that annotations name that are not among them."""
+        folders = {os.path.dirname(file) for file in named}
+        folders = {each for each in folders if not (MASK_FOLDERS | NO_MASKS) & set(each.lower().split('/'))}
+        return [file for file in self.images if file not in named and os.path.dirname(file) in folders]
+
 
 def _is_left_out(name: str) -> bool:
     return name.startswith('.') or name in IGNORED_NAMES
+
+
+def names_in(tree: Tree, file: str) -> list[str]:
+    """Return the names in a list of VOC's kind, each once; see `tasks.data.formats.voc.read_split`."""
+    path = tree.path(file)
+    try:
+        return read_split(path.parent, path.stem)
+    except UserError as error:
+        if tree.forgiven is None:
+            raise
+        counts = Counter(line.split()[0] for line in tree.text(file).splitlines() if line.strip())
+        if not counts:
+            raise
+        twice = [f'{file}: {name}, {count} times' for name, count in counts.items() if count > 1]
+        tree.refuse('names_twice_in_a_list', twice, str(error))
+        return list(counts)
 
 
 def without_ending(file: str) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.data.annotations import Annotations, Problems
-from tasks.data.formats.voc import read_split, read_voc
+from tasks.data.formats.voc import read_voc
 from tasks.data.layouts.base import Layout, sorted_splits
-from tasks.data.layouts.tree import Tree, split_of_place
+from tasks.data.layouts.tree import Tree, names_in, split_of_place
 from tasks.data.packed import PackedStrings
-from tasks.errors import UserError, listing
+from tasks.errors import listing
 
 
 def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> Layout | None:
@@ -32,13 +32,14 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
     for file in files:
         found.setdefault(split_of_place(file), []).append(file)
     seen = f'VOC XML: {len(files)} files in {listing(folders, 4)}'
+    missing: list[str] = []
     if set(found) == {''} and len(folders) == 1:
         lists = (PurePosixPath(folders[0]).parent / 'ImageSets' / 'Main').as_posix()
         if named := _from_lists(tree, lists, files):
-            found, bare = named
+            found, missing = named
             seen = f'{seen}, lists in {lists}'
-            if bare:
-                seen += f'; left out {len(bare)} pictures of the lists without XML: {listing(bare)}'
+            if missing:
+                seen += f'; left out {len(missing)} pictures of the lists without XML: {listing(missing)}'
     splits = sorted_splits(found)
     everything = [file for each in splits.values() for file in each]
     names = list(classes or ())
@@ -54,7 +55,13 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
             paths.append(str(tree.path(file).parent / path if place is None else tree.path(place)))
         return replace(found, paths=PackedStrings(paths))
 
-    return Layout('voc', seen, splits, read)
+    def unnamed() -> list[str]:
+        stems = {PurePosixPath(file).stem for file in files}
+        pictures = [file for file in tree.images if PurePosixPath(file).stem in stems]
+        stems |= set(missing)  # which `seen` names
+        return [file for file in tree.beside(set(pictures)) if PurePosixPath(file).stem not in stems]
+
+    return Layout('voc', seen, splits, read, unnamed)
 
 
 def _from_lists(tree: Tree, folder: str, files: list[str]) -> tuple[dict[str, list[str]], list[str]] | None:
@@ -69,12 +76,16 @@ def _from_lists(tree: Tree, folder: str, files: list[str]) -> tuple[dict[str, li
     for split in ('train', 'val', 'test'):
         if f'{folder}/{split}.txt' not in tree.files:
             continue
-        names = [PurePosixPath(name).name for name in read_split(tree.path(folder), split)]
+        names = [PurePosixPath(name).name for name in names_in(tree, f'{folder}/{split}.txt')]
         if twice := [name for name in names if name in owner]:
-            raise UserError(
+            tree.refuse(
+                'pictures_in_two_splits',
+                [f'{name}: {owner[name]} and {split}' for name in twice],
                 f'{tree.path(folder)}: {len(twice)} pictures are in {owner[twice[0]]}.txt and in '
-                f'{split}.txt: {listing(twice)}. What is learnt must not be scored: take them out of one list'
+                f'{split}.txt: {listing(twice)}. What is learnt must not be scored: take them out of one '
+                'list',
             )
+        names = [name for name in names if name not in owner]
         owner |= dict.fromkeys(names, split)
         found[split] = [by_stem[name] for name in names if name in by_stem]
         bare += [name for name in names if name not in by_stem]

@@ -7,7 +7,7 @@ import csv
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from tasks.data.classes import write_classes
 from tasks.data.formats.coco import write_coco
 from tasks.data.formats.masks import write_mask
 from tasks.data.formats.voc import write_split, write_voc
-from tasks.data.layouts.tree import picture_size
+from tasks.data.layouts.mask_layout import COLOUR, HEX
+from tasks.data.layouts.tree import picture_size, split_of
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError
 
@@ -44,14 +45,24 @@ def new_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def place_pictures(paths: Sequence[str], names: Sequence[str], folder: Path, *, link: bool) -> list[str]:
-    """Copy pictures into a folder, or link them there; return where they are."""
+def copied(path: str, target: Path) -> None:
+    """Put a copy of a picture there."""
+    shutil.copyfile(path, target)
+
+
+def linked(path: str, target: Path) -> None:
+    """Put a link to a picture there."""
+    os.symlink(Path(path).resolve(), target)
+
+
+Place = Callable[[str, Path], None]
+
+
+def place_pictures(paths: Sequence[str], names: Sequence[str], folder: Path, place: Place) -> list[str]:
+    """Put pictures into a folder, under these names; return where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, name in zip(paths, names, strict=True):
-        if link:
-            os.symlink(Path(path).resolve(), folder / name)
-        else:
-            shutil.copyfile(path, folder / name)
+        place(path, folder / name)
     return [str(folder / name) for name in names]
 
 
@@ -61,6 +72,7 @@ def not_held(annotations: Annotations, kind: str) -> list[str]:
     crowds = int(annotations.crowd.sum())
     if crowds and kind in ('yolo', 'csv'):
         lines.append(f'{crowds} crowds are left out: {kind} has no such mark')
+    lines += names_not_held(annotations.class_names, kind)
     if kind in ('voc', 'csv') and list(annotations.class_names) != sorted(annotations.class_names):
         lines.append(f'the order of the classes: {kind} has no list of them, letters decide it')
     if kind in ('voc', 'csv') and (
@@ -70,14 +82,35 @@ def not_held(annotations: Annotations, kind: str) -> list[str]:
     return lines
 
 
-def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, link: bool = False) -> None:
+def names_not_held(names: Sequence[str], kind: str) -> list[str]:
+    """Return what a format changes of the names of classes, in words.
+
+    Raises:
+        UserError: a name that would be read as something else.
+    """
+    for name in names:
+        if not name.strip() or any(not letter.isprintable() for letter in name):
+            raise UserError(f'class {name!r}: {kind} cannot hold such a name. Rename it: --merge')
+        if kind == 'masks' and (name.startswith('#') or COLOUR.fullmatch(name) or HEX.fullmatch(name)):
+            raise UserError(
+                f'class {name!r} would be read as a colour or a remark in classes.txt. Rename it: --merge'
+            )
+        if kind == 'folders' and ('/' in name or name.startswith('.') or split_of(name) or '\\' in name):
+            raise UserError(f'class {name!r} cannot be the name of a folder of pictures. Rename it: --merge')
+    blanks = [name for name in names if name != name.strip()]
+    if blanks and kind in ('voc', 'csv', 'masks'):
+        return [f'blanks around a name ({", ".join(map(repr, blanks[:3]))}): {kind} leaves them out']
+    return []
+
+
+def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, place: Place = copied) -> None:
     """Write objects and pictures of every split.
 
     Args:
         parts: objects by split; '' for data without.
         out: an empty folder.
         kind: one of WITH_BOXES.
-        link: make symbolic links to the pictures instead of copies.
+        place: puts a picture somewhere; `copied`, `linked`, or what changes it on the way.
     """
     everything = [path for each in parts.values() for path in each.paths]
     names = iter(new_names(everything))
@@ -85,7 +118,7 @@ def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, link:
     for split, annotations in parts.items():
         below = {'coco': split or 'images', 'voc': 'JPEGImages', 'csv': 'images'}.get(kind, f'images/{split}')
         paths = list(annotations.paths)
-        placed = place_pictures(paths, [next(names) for _ in paths], out / below, link=link)
+        placed = place_pictures(paths, [next(names) for _ in paths], out / below, place)
         moved = replace(annotations, paths=PackedStrings(placed))
         if kind == 'coco':
             (out / 'annotations').mkdir(exist_ok=True)
@@ -147,28 +180,29 @@ def write_masks(
     classes: Sequence[str],
     out: Path,
     *,
-    link: bool = False,
+    place: Place = copied,
 ) -> None:
-    """Write pictures and label maps of every split: images/<split>, masks/<split> and classes.txt."""
+    """Write pictures and label maps of every split: images/<split>, masks/<split> and classes.txt.
+
+    `place` as in `write_boxes`.
+    """
     names = iter(new_names([path for each in parts.values() for path, _ in each]))
     for split, pairs in parts.items():
         chosen = [next(names) for _ in pairs]
-        place_pictures([path for path, _ in pairs], chosen, out / f'images/{split}', link=link)
+        placed = place_pictures([path for path, _ in pairs], chosen, out / f'images/{split}', place)
         (out / f'masks/{split}').mkdir(parents=True, exist_ok=True)
-        for (path, mask), name in zip(pairs, chosen, strict=True):
-            if picture_size(Path(path), exif='apply') not in (None, mask.shape):
+        for (path, mask), name, there in zip(pairs, chosen, placed, strict=True):
+            if picture_size(Path(there), exif='apply') not in (None, mask.shape):
                 raise UserError(f'{path}: its label map belongs to the stored pixels, not to those shown')
             write_mask(out / f'masks/{split}/{Path(name).stem}.png', mask)
     write_classes(out / 'classes.txt', classes)
 
 
 def write_class_folders(
-    parts: Mapping[str, Sequence[tuple[str, str]]], out: Path, *, link: bool = False
+    parts: Mapping[str, Sequence[tuple[str, str]]], out: Path, *, place: Place = copied
 ) -> None:
-    """Write (picture, class) of every split as <split>/<class>/<picture>."""
+    """Write (picture, class) of every split as <split>/<class>/<picture>; `place` as in `write_boxes`."""
     for split, pairs in parts.items():
         for name in sorted({label for _, label in pairs}):
-            if '/' in name or name in ('.', '..'):
-                raise UserError(f'class {name!r} cannot be the name of a folder')
             paths = [path for path, label in pairs if label == name]
-            place_pictures(paths, new_names(paths), out / split / name, link=link)
+            place_pictures(paths, new_names(paths), out / split / name, place)

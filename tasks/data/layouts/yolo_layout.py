@@ -136,10 +136,13 @@ def _splits(tree: Tree, content: dict[str, Any], source: str) -> dict[str, list[
                 if image is None:
                     continue
                 if image in owner:
-                    raise UserError(
+                    tree.refuse(
+                        'pictures_in_two_splits' if owner[image] != split else 'names_twice_in_a_list',
+                        [f'{image}: {owner[image]} and {split}'],
                         f'{tree.path(source)}: {image} is in {owner[image]} and in {split}, or twice in one: '
-                        'what is learnt must not be scored, take it out'
+                        'what is learnt must not be scored, take it out',
                     )
+                    continue
                 owner[image] = split
                 found.setdefault(split, []).append(image)
     if found:
@@ -164,7 +167,7 @@ def _objects(
             values = [decimal(word, where='a fraction') for word in words[1:]]
         except ValueError as error:
             raise UserError(f'{where}: {error}') from error
-        if index != int(index) or not 0 <= index < len(classes):
+        if not np.isfinite(index) or index != int(index) or not 0 <= index < len(classes):
             raise UserError(
                 f'{where}: class {words[0]}, there are {len(classes)} ({listing(classes)}), counted from 0'
             )

@@ -1,4 +1,4 @@
-"""The threads of a run: as many as it began with, and a word when other programs take their cores."""
+"""The threads and kernels of a run: those it began with, and a word when other programs take its cores."""
 
 import time
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
+from layers.fused import is_fused, set_fused
 from tasks.training.cpu import seconds_kept_waiting, wait_briefly
 
 SECONDS = 2.0  # between two looks: on large machines one takes a millisecond
@@ -14,16 +15,17 @@ HELD_UP = 0.5  # cores missing
 
 
 class ThreadsHook(Hook):
-    """Keep a resumed run's number of threads, and notice when the run is held up.
+    """Keep a resumed run's number of threads and its kernels, and notice when the run is held up.
 
     Args:
         told: whether the user has chosen the number for this start.
+        told_kernels: whether the user has chosen the kernels for this start.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, *, told: bool = False) -> None:
-        self.told = told
+    def __init__(self, *, told: bool = False, told_kernels: bool = False) -> None:
+        self.told, self.told_kernels = told, told_kernels
         self._runner: Any = None
         self._watching = False
         self._latest: tuple[float, float | None] = (0.0, None)  # time, seconds kept waiting until then
@@ -57,11 +59,12 @@ class ThreadsHook(Hook):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of threads, on which the last bits of a result depend."""
-        return {'threads': torch.get_num_threads()}
+        """Return the number of threads and the kernels, on which the last bits of a result depend."""
+        return {'threads': torch.get_num_threads(), 'fused': is_fused()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with as many threads, unless told otherwise, and say so where that is another number."""
+        """Go on with as many threads and the same kernels, unless told otherwise, and say what is new."""
+        self._keep_kernels(began=state.get('fused', False))
         began, now = state['threads'], torch.get_num_threads()
         if began == now:
             return
@@ -72,3 +75,21 @@ class ThreadsHook(Hook):
         else:
             torch.set_num_threads(began)
             self._runner.logger.info(f'goes on with {began} threads, as before (here it would have {now})')
+
+    def _keep_kernels(self, *, began: bool) -> None:
+        now, log = is_fused(), self._runner.logger
+        if began == now:
+            return
+        if not self.told_kernels:
+            set_fused(began)
+        if is_fused() == began:
+            log.info(
+                "goes on with the kernels it began with, torch's; a new run would fuse norms and activations"
+            )
+        else:
+            names = {True: 'fused norms and activations', False: "torch's kernels"}
+            need = '' if now or self.told_kernels else " (fusing needs Numba: pip install -e '.[fast]')"
+            log.warning(
+                f'this run began with {names[began]} and goes on with {names[now]}{need}: results change in '
+                'their last bits'
+            )

@@ -139,11 +139,11 @@ def test_a_picture_is_seen_as_a_viewer_shows_it(
     path = stored(corners, tmp_path / f'a.{ending}', orientation)
     with Image.open(path) as opened:
         shown = np.asarray(ImageOps.exif_transpose(opened).convert('RGB')).astype(int)
-    image, turned = read_photograph(path)
+    image, turned, _ = read_photograph(path)
     assert image.shape == shown.shape
     assert np.abs(image - shown).mean() < 6
     assert turned == (orientation != 1)
-    raw, turned = read_photograph(path, exif='ignore')
+    raw, turned, _ = read_photograph(path, exif='ignore')
     assert np.abs(raw - np.asarray(corners).astype(int)).mean() < 12
     assert not turned
 

@@ -98,3 +98,22 @@ def test_a_batch_is_channels_last_and_lists_what_was_skipped() -> None:
 def test_a_batch_of_nothing_but_skipped_files_is_empty() -> None:
     batch = collate([Skipped('bad.png', 'empty file')])
     assert len(batch['images']) == len(batch['targets']) == len(batch['infos']) == 0
+
+
+@pytest.mark.parametrize('world', [1, 2])
+def test_repeated_samples_differ_and_follow_each_other(folders: Path, world: int) -> None:
+    keys = []
+    for rank in range(world):
+        sampler = EpochSampler(24, training=True, seed=5, repeated=3)
+        sampler.rank, sampler.world_size = rank, world
+        keys.append(list(sampler))
+        assert len(keys[-1]) == len(sampler) == 24 // world
+        sampler.start = 5
+        assert list(sampler) == keys[-1][5:]
+    together = [key for step in zip(*keys, strict=True) for key in step]
+    assert [key.copy for key in together] == [0, 1, 2] * 8
+    assert len({key.sample for key in together}) == 8
+    assert all(len({key.sample for key in together[i : i + 3]}) == 1 for i in range(0, 24, 3))
+    data = ImageFolder(str(folders), 'train', augment=[{'type': 'RandomResizedCrop', 'size': (16, 16)}])
+    images = [data[key].image.tobytes() for key in together[:3]]  # type: ignore[union-attr]
+    assert len(set(images)) == 3

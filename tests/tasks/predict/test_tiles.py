@@ -45,6 +45,36 @@ def test_an_object_across_a_seam_is_found_once() -> None:
     np.testing.assert_allclose(joined.boxes, [[60, 20, 95, 60], [10, 10, 30, 30]])
 
 
+@pytest.mark.parametrize('tiles', [2, 3, 5, 9])
+def test_every_object_on_whatever_seams_is_found_once(tiles: int) -> None:
+    """A detector finds, in every tile, the part of an object that lies in it, if that is a third or more."""
+    random = np.random.default_rng(tiles)
+    for _ in range(20):
+        size = random.integers(300, 900, 2)
+        places = tile_places(*size, tiles)
+        side = places[0][2] - places[0][0]
+        extent = random.uniform(8, 0.6 * side, 2)
+        corner = random.uniform(0, 1, 2) * (size[::-1] - extent)
+        truth = np.array([*corner, *(corner + extent)], np.float32)
+        found = []
+        for place in places:
+            part = np.clip(truth, [*place[:2]] * 2, [*place[2:]] * 2)
+            share = (part[2:] - part[:2]).prod() / extent.prod()
+            score = 0.5 + share / 3  # surer the more it sees
+            found.append(
+                detections([part - [*place[:2]] * 2], [score]) if share > 0.33 else detections([], [])
+            )
+        joined = DetectionResult.from_tiles(found, places, class_names=NAMES)
+        assert len(joined) == 1
+        np.testing.assert_allclose(joined.boxes[0], truth, atol=1e-3)
+
+
+def test_neighbours_across_a_seam_stay_two() -> None:
+    places = [(0, 0, 100, 100), (75, 0, 175, 100)]
+    left, right = detections([[60, 5, 100, 40]], [0.9]), detections([[0, 60, 40, 95]], [0.9])
+    assert len(DetectionResult.from_tiles([left, right], places, class_names=NAMES)) == 2
+
+
 def test_masks_of_tiles_join_to_the_whole() -> None:
     mask = np.random.default_rng(0).integers(0, 2, (120, 170)).astype(np.uint8)
     places = tile_places(*mask.shape, 3)

@@ -1,4 +1,4 @@
-"""The doctor finds what is planted, says nothing of clean data, and leaves with the code that says so."""
+"""The doctor as a command: exit codes, JSON, a page, and a repaired copy beside which nothing has changed."""
 
 import json
 import runpy
@@ -6,145 +6,177 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-Check = Callable[..., tuple[int, dict[str, Any], dict[str, dict[str, Any]]]]
+from tasks.data.images import read_photograph
+from tasks.detection.folder import DetectionFolder
+from tasks.report.page.document import read_data
+
+
+class Checked(NamedTuple):
+    """How tools/check_data.py ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+    @property
+    def found(self) -> dict[str, dict[str, Any]]:
+        return {each['kind']: each for each in self.content['findings']}
+
+
+Check = Callable[..., Checked]
 
 
 @pytest.fixture
 def check(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
-    """Run tools/check_data.py; return its exit code, what it printed, and the findings by kind."""
+    """Run tools/check_data.py."""
 
-    def run(config: str, data: Path, *options: str) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
-        arguments = [str(root / f'configs/{config}.py'), '--data-root', str(data), '--json']
-        monkeypatch.setattr(sys, 'argv', ['check_data.py', *arguments, *options])
+    def run(config: str, data: Path, *options: object) -> Checked:
+        arguments = [str(root / 'configs' / f'{config}.py'), '--data-root', str(data), *map(str, options)]
+        monkeypatch.setattr(sys, 'argv', ['check_data.py', *arguments])
         with pytest.raises(SystemExit) as left:
             runpy.run_path(str(root / 'tools/check_data.py'), run_name='__main__')
-        printed = capsys.readouterr().out
-        content = json.loads(printed) if printed else {'findings': []}
-        return int(left.value.code or 0), content, {each['kind']: each for each in content['findings']}
+        printed = capsys.readouterr()
+        return Checked(int(left.value.code or 0), printed.out, printed.err)
 
     return run
 
 
-def scene(seed: int, tint: int) -> np.ndarray:
-    """A picture of large soft blots, unlike those of other seeds; uint8 (120, 160, 3)."""
-    rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
-    image[..., tint] //= 2
-    return image
+def content(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob('*') if path.is_file()}
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A clean folder of two classes: 12 training and 4 validation pictures each."""
-    for tint, name in enumerate(('ant', 'bee')):
-        for split, count in (('train', 12), ('val', 4)):
-            (tmp_path / f'data/{split}/{name}').mkdir(parents=True)
-            for index in range(count):
-                image = scene(1000 * tint + 100 * (split == 'val') + index, tint)
-                cv2.imwrite(str(tmp_path / f'data/{split}/{name}/{index}.png'), image)
-    return tmp_path / 'data'
+def test_exit_codes_say_clean_findings_or_not_readable(check: Check, pictures: Path, tmp_path: Path) -> None:
+    done = check('linear_folder', pictures)
+    assert done.code == 0
+    assert 'train: 24 images in 2 classes' in done.out
+    assert done.out.endswith('\nnothing found\n')
+    (pictures / 'train/ant/3.png').write_bytes(b'')
+    done = check('linear_folder', pictures)
+    assert done.code == 1
+    assert '1 pictures of train cannot be read\n' in done.out
+    assert '3.png: empty file' in done.out
+    assert '\n  -> ' in done.out
+    assert check('linear_folder', tmp_path / 'nowhere').code == 2
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    assert 'holds no pictures with a class each' in check('linear_folder', empty).err
 
 
-def test_clean_pictures_give_no_findings(check: Check, pictures: Path) -> None:
-    code, content, found = check('linear_folder', pictures)
-    assert (code, found) == (0, {})
-    assert '24 images in 2 classes' in content['train']
-
-
-def test_planted_faults_are_found(check: Check, pictures: Path) -> None:
-    train, val = pictures / 'train', pictures / 'val'
-    shutil.copy(train / 'ant/0.png', val / 'ant/copy.png')
-    near = scene(1, 0)
-    cv2.imwrite(str(val / 'ant/near.jpg'), cv2.resize(near, (120, 90)), [cv2.IMWRITE_JPEG_QUALITY, 70])
-    shutil.copy(train / 'bee/2.png', train / 'ant/also.png')
-    (train / 'ant/cut.png').write_bytes((train / 'ant/3.png').read_bytes()[:2000])
-    (train / 'bee/empty.png').write_bytes(b'')
-    for index in range(4):
-        (train / f'bee/{index + 6}.png').unlink()
-    code, _, found = check('linear_folder', pictures)
-    assert code == 1
-    assert found['copies_between_splits']['count'] == 2
-    assert 'copy.png is ' in str(found['copies_between_splits']['examples'])
-    assert 'near.jpg is nearly ' in str(found['copies_between_splits']['examples'])
-    assert found['copies_in_training']['count'] == 1
-    assert 'ant and bee' in str(found['copies_of_two_classes']['examples']) or 'bee and ant' in str(
-        found['copies_of_two_classes']['examples']
-    )
-    assert found['unreadable']['count'] == 2
-    assert 'empty file' in str(found['unreadable']['examples'])
-    assert found['class_rare_in_training']['examples'] == ['bee: 9']
-    assert all(each['consequence'] and each['fix'] for each in found.values())
-
-
-def test_faults_of_boxes_are_found(check: Check, tmp_path: Path) -> None:
-    (tmp_path / 'pictures').mkdir()
-    lines = ['image,xmin,ymin,xmax,ymax,label,split']
-    for index in range(30):
-        cv2.imwrite(str(tmp_path / f'pictures/{index}.png'), scene(index, 0))
-        name, split = ('dog', 'cat')[index % 2], 'val' if index < 6 else 'train'
-        lines.append(f'{index}.png,20,20,100,90,{name},{split}')
-    (tmp_path / 'boxes.csv').write_text('\n'.join(lines))
-    assert check('ssdlite_folder', tmp_path)[0] == 0
-    planted = ['7.png,20,20,100,90,cat,train', '8.png,5,5,7,80,dog,train', '9.png,150,20,400,60,cat,train']
-    planted += ['10.png,9,9,9,20,cat,train', '11.png,500,500,600,600,cat,train', '12.png,9,9,80,80,owl,train']
-    (tmp_path / 'boxes.csv').write_text('\n'.join([*lines, *planted]))
-    code, _, found = check('ssdlite_folder', tmp_path)
-    assert code == 1
-    assert found['boxes_double']['examples'] == [f'{tmp_path}/pictures/7.png: cat 20, 20, 100, 90']
-    assert found['boxes_tiny']['count'] == 1
-    assert found['class_rare_in_training']['examples'] == ['owl: 1']
-    assert found['class_absent_in_validation']['examples'] == ['owl: 0 objects, 1 in training']
-    corners = [(x, y) for x in (9, 60) for y in (9, 60)]
-    small = [f'{index}.png,{x},{y},{x + 4},{y + 4},dog,train' for index in range(6, 30) for x, y in corners]
-    (tmp_path / 'boxes.csv').write_text('\n'.join([*lines, *small]))
-    _, _, found = check('ssdlite_folder', tmp_path)
-    assert '80%' in found['boxes_like_no_default']['text']
-    assert (
-        'taps=[stage4_expand,stage6_expand,last] model.head.min_scale=0.05: '
-        in found['boxes_like_no_default']['fix']
-    )
-
-
-def test_boxes_outside_and_without_size_are_counted(check: Check, tmp_path: Path) -> None:
-    (tmp_path / 'pictures').mkdir()
-    lines = ['image,xmin,ymin,xmax,ymax,label']
-    for index in range(30):
-        cv2.imwrite(str(tmp_path / f'pictures/{index}.png'), scene(index, 0))
-        lines.append(f'{index}.png,20,20,100,90,cat')
-    lines += [
-        '3.png,500,500,600,600,cat',
-        '4.png,9,9,9,20,cat',
-        '5.png,150,20,400,60,cat',
-        'x.png,1,1,9,9,cat',
-    ]
-    (tmp_path / 'boxes.csv').write_text('\n'.join(lines))
-    _, content, _ = check('ssdlite_folder', tmp_path)
-    texts = ' '.join(each['text'] for each in content['findings'] if each['kind'] == 'annotations')
-    for part in ('outside their image', 'zero or negative size', 'clipped to their image', 'no such picture'):
-        assert part in texts
-
-
-def test_masks_that_label_nothing_are_found_and_wrong_values_cannot_be_read(
-    check: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_json_and_the_page_hold_every_finding_and_no_name_is_read_as_markup(
+    check: Check, pictures: Path, tmp_path: Path
 ) -> None:
-    for folder in ('images', 'masks'):
-        (tmp_path / folder).mkdir()
-    for index in range(30):
-        mask = np.zeros((120, 160), np.uint8)
-        mask[20:60, 20:60] = 1
-        cv2.imwrite(str(tmp_path / f'images/{index}.png'), scene(index, 0))
-        cv2.imwrite(str(tmp_path / f'masks/{index}.png'), mask)
-    (tmp_path / 'classes.txt').write_text('background\nroad\n')
-    assert check('deeplabv3_folder', tmp_path)[0] == 0
-    cv2.imwrite(str(tmp_path / 'masks/3.png'), np.full((120, 160), 255, np.uint8))
-    code, _, found = check('deeplabv3_folder', tmp_path)
-    assert (code, found['masks_empty']['count']) == (1, 1)
-    cv2.imwrite(str(tmp_path / 'masks/3.png'), np.full((120, 160), 9, np.uint8))
-    code, _, found = check('deeplabv3_folder', tmp_path)
-    assert (code, found) == (2, {})
+    nasty = '<img src=x onerror=alert(1)>'.replace('/', '')
+    for split in ('train', 'val'):
+        (pictures / split / 'bee').rename(pictures / split / nasty)
+    shutil.copy(pictures / 'train/ant/0.png', pictures / 'train' / nasty / 'twin.png')
+    page = tmp_path / 'page.html'
+    done = check('linear_folder', pictures, '--json', '--html', page)
+    assert done.code == 1
+    assert done.found.keys() == {'copies_in_training', 'copies_of_two_classes'}
+    assert done.content['classes']['counts']['train'] == {nasty: 13, 'ant': 12}
+    text = page.read_text(encoding='utf-8')
+    assert '<img src=x' not in text
+    assert text.count('src="data:image/jpeg;base64,') == 2
+    assert read_data(page) == done.content
+    assert 'One of the two teaches what is wrong' in text
+    assert check('linear_folder', pictures, '--html', page).code == 1  # ours, and written again
+    page.write_text('mine')
+    done = check('linear_folder', pictures, '--html', page)
+    assert done.code == 2
+    assert page.read_text() == 'mine'
+
+
+def test_a_picture_that_claims_to_be_turned_and_one_for_print_are_written_upright_as_rgb(
+    check: Check, pictures: Path, tmp_path: Path
+) -> None:
+    train = pictures / 'train/ant'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(train / '0.png').convert('RGB').save(train / 'turned.jpg', exif=exif, quality=95)
+    Image.open(train / '1.png').convert('CMYK').save(train / 'print.jpg', quality=95)
+    cv2.imwrite(str(train / '2.png'), cv2.imread(str(train / '2.png')).astype(np.uint16) * 257)
+    for name in ('0.png', '1.png'):
+        (train / name).unlink()
+    before = content(pictures)
+    done = check('linear_folder', pictures, '--fix', tmp_path / 'out')
+    assert done.code == 0, done.out
+    assert 'repaired: 1 pictures saved again as RGB, from CMYK' in done.out
+    assert content(pictures) == before
+    for name in ('turned.jpg', 'print.jpg', '2.png'):
+        ours, theirs = (read_photograph(each) for each in (tmp_path / 'out/train/ant' / name, train / name))
+        assert not ours.turned
+        assert ours.image.shape == theirs.image.shape
+        assert np.abs(ours.image.astype(int) - theirs.image).mean() < 3
+    with Image.open(tmp_path / 'out/train/ant/print.jpg') as picture:
+        assert picture.mode == 'RGB'
+
+
+def test_boxes_are_cut_off_dropped_and_kept_once_and_copies_leave_training(
+    check: Check, boxes: Any, tmp_path: Path
+) -> None:
+    boxes.add_box('train', 1, 1, 500, 500, 50, 50)
+    boxes.add_box('train', 2, 1, 100, 20, 300, 60)
+    boxes.add_box('train', 3, 1, 30, 30, 0, 20)
+    boxes.add_box('train', 4, 2, 20, 20, 80, 70)
+    shutil.copy(boxes.root / 'val/val0.jpg', boxes.root / 'train/train7.jpg')
+    (boxes.root / 'train/train8.jpg').write_bytes(b'')
+    whole = (boxes.root / 'train/train9.jpg').read_bytes()
+    (boxes.root / 'train/train9.jpg').write_bytes(whole[:-20])
+    (boxes.root / 'train/train10.jpg').write_bytes(whole[: len(whole) // 3])
+    boxes.write()
+    before = content(boxes.root)
+    sized = ('--cfg-options', 'val_dataloader.dataset.augment.0.height=240', 'model.head.match_threshold=0.3')
+    done = check('ssdlite_folder', boxes.root, '--fix', tmp_path / 'out', '--json', *sized)
+    assert content(boxes.root) == before
+    assert done.code == 0, done.out
+    steps = [line.removeprefix('repaired: ') for line in done.err.splitlines() if line.startswith('repaired')]
+    assert sorted(steps) == [
+        '1 boxes clipped to their image',
+        '1 boxes dropped, outside their image',
+        '1 boxes dropped, zero or negative size',
+        '1 boxes left out, there twice',
+        '1 pictures saved again without the few rows that are missing',
+        '1 training pictures left out, validation has them',
+        '2 pictures of train left out, not readable',
+    ]
+    fixed = DetectionFolder(str(tmp_path / 'out'), split='train').annotations
+    assert len(fixed) == 27
+    assert len(fixed.boxes) == 28
+    assert [100, 20, 160, 80] in fixed.original_boxes.tolist()
+    again = check('ssdlite_folder', boxes.root, '--fix', tmp_path / 'out')
+    assert again.code == 2
+    assert 'is not empty' in again.err
+
+
+def test_what_cannot_be_repaired_stays_listed(check: Check, masks: Path, tmp_path: Path) -> None:
+    plain = cv2.imread(str(masks / 'masks/train/0.png'), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(masks / 'masks/train/1.png'), plain + 7)
+    cv2.imwrite(str(masks / 'masks/train/2.png'), np.full_like(plain, 255))
+    near = cv2.resize(cv2.imread(str(masks / 'images/train/3.jpg')), (140, 105))
+    cv2.imwrite(str(masks / 'images/val/0.jpg'), cv2.resize(near, (160, 120)))
+    size = 'val_dataloader.dataset.augment.0.size=160'
+    done = check('deeplabv3_folder', masks, '--fix', tmp_path / 'out', '--json', '--cfg-options', size)
+    assert done.code == 1
+    assert done.found.keys() == {'near_copies_between_splits'}
+    assert len(list((tmp_path / 'out/masks/train').iterdir())) == 28
+
+
+def test_a_standard_data_set_is_not_repaired(
+    check: Check, write_config: Callable[..., Path], folders: Path
+) -> None:
+    config = write_config()
+    done = check(str(config.with_suffix('')), folders, '--fix', folders / 'out')
+    assert done.code == 2
+    assert '--fix: this config reads a standard data set as it is' in done.err
+    assert not (folders / 'out').exists()

@@ -1,0 +1,36 @@
+"""Your own pictures with boxes: a detector of the TensorFlow Object Detection API, trained on.
+
+Data       as configs/ssdlite_folder.py
+Weights    as configs/ssdlite_tf_person.py, made a checkpoint that names its classes:
+           python tools/convert_weights.py VARIABLES.npz detector.pth --config configs/ssdlite_tf_person.py \
+               --classes person
+Command    python tools/train.py configs/ssdlite_tf_folder.py --data-root my_boxes --init detector.pth
+Recipe     ssdlite_folder.py's, with the detector's own default boxes, padding and resize, and a tenth of the
+           learning rate: what it knows is to stay. Classes of the same name keep their weights
+Measured   see docs/detection.md
+"""
+
+_base_ = ['ssdlite_folder.py']
+
+model = dict(
+    backbone=dict(pretrained=None, padding='same', norm_eps=1e-3),
+    head=dict(_delete_=True, type='SSDLiteHead', class_loss='focal', match_threshold=0.4, norm_momentum=0.05),
+    normalise='tensorflow',
+)
+
+train_dataloader = dict(
+    dataset=dict(
+        augment=[
+            dict(type='ZoomOut', max_ratio=2.0, p=0.4),
+            dict(type='RandomIoUCrop', min_scale=0.4, p=0.8),
+            dict(type='HorizontalFlip', p=0.5),
+            dict(type='ColorJitter', p=0.5),
+            dict(type='ResizeTensorFlow', height=300, width=300),
+        ]
+    ),
+)
+val_dataloader = dict(dataset=dict(augment=[dict(type='ResizeTensorFlow', height=300, width=300)]))
+
+train_cfg = dict(max_epochs=20, val_interval=5)
+min_steps = 70  # what it knows is kept from the first step on
+optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -1,0 +1,115 @@
+"""Answers for a stream of pictures, in order, while others are read, drawn and written.
+
+Cores that share a network of this size wait for each other at every layer. On a CPU several pictures, each
+computed by few threads, are through sooner than one after another by all threads; and drawing one takes no
+core away that a layer of another waits for. Elsewhere they go through the network in batches.
+"""
+
+import copy
+import itertools
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.data.ahead import ahead
+from tasks.data.tiles import tile_places
+from tasks.errors import UserError
+from tasks.model import VisionModel
+
+CPU = torch.device('cpu')
+AT_A_TIME = 4  # pictures on a CPU: with their copies they are what fills the memory
+DRAWING = 2  # threads beside a GPU
+
+Key = TypeVar('Key')
+Done = TypeVar('Done')
+
+
+def check_options(model: VisionModel, *, score_threshold: float | None, tiles: int | None) -> None:
+    """Raise UserError for options that the model's task does not have, before anything is written."""
+    if score_threshold is not None and not hasattr(model.task.result, 'above'):
+        raise UserError(f'--score-threshold is for detection; this checkpoint is for {model.task.name}')
+    if tiles is not None:
+        if not hasattr(model.task.result, 'from_tiles'):
+            raise UserError(f'tiles are for detection and segmentation; this model is for {model.task.name}')
+        tile_places(1, 1, tiles)
+
+
+def answers(
+    model: VisionModel,
+    pictures: Iterable[tuple[Key, np.ndarray]],
+    finish: Callable[[Key, np.ndarray, Any], Done],
+    *,
+    batch_size: int = 1,
+    **options: Any,
+) -> Generator[tuple[Key, 'Future[Done]'], None, None]:
+    """Yield (key, future of what `finish` returned), in the order of the pictures.
+
+    Args:
+        model: what predicts; an exported program of `deploy.engines`, too.
+        pictures: (anything, RGB uint8 (H, W, 3)), taken in the caller's thread, a few before their turn.
+        finish: (key, picture, result) -> anything, called by several threads at once.
+        batch_size: pictures in a batch on a GPU.
+        options: of `tasks.answer.Predictor.predict_each`.
+    """
+    if getattr(model, 'device', CPU).type != 'cpu':
+        found = _in_batches(model, pictures, batch_size=batch_size, **options)
+        for (key, *_), future in ahead(lambda each: finish(*each), found, threads=DRAWING):
+            yield key, future
+        return
+
+    network = model.predictor.network
+    before = torch.get_num_threads()
+    workers, each = min(before, AT_A_TIME), max(1, before // AT_A_TIME)
+    if network != getattr(model, 'infer', None):  # an engine: it has threads of its own for one picture
+        network, workers, each = _one_by_one(network), max(2, workers), before
+    at_hand = threading.local()
+
+    def answer(picture: tuple[Key, np.ndarray]) -> Done:
+        if not hasattr(at_hand, 'predictor'):
+            # With transforms of its own, whose state no other thread changes.
+            at_hand.predictor = copy.copy(model.predictor)
+            vars(at_hand.predictor).pop('transforms', None)
+            at_hand.predictor.network = network
+        (result,) = at_hand.predictor.predict_each([picture[1]], **options)
+        return finish(*picture, result)
+
+    torch.set_num_threads(each)
+    try:
+        for (key, _), future in ahead(answer, pictures, threads=workers):
+            yield key, future
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_batches(
+    model: VisionModel, pictures: Iterable[tuple[Key, np.ndarray]], **options: Any
+) -> Iterator[tuple[Key, np.ndarray, Any]]:
+    """Yield (key, picture, result)."""
+    both, images = itertools.tee(pictures)  # apart by a batch at most
+    results = model.predict_each((image for _, image in images), **options)
+    for (key, image), result in zip(both, results, strict=True):
+        yield key, image, result
+
+
+def _one_by_one(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Return an engine that threads may share: one call at a time, and none spoils another's outputs."""
+    lock = threading.Lock()
+
+    def compute(images: Tensor) -> Any:
+        with lock:
+            return _copied(network(images))
+
+    return compute
+
+
+def _copied(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.clone()
+    if isinstance(outputs, Mapping):
+        return {key: _copied(value) for key, value in outputs.items()}
+    return type(outputs)(_copied(value) for value in outputs)

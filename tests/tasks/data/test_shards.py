@@ -1,0 +1,166 @@
+"""Tar shards: every sample once, whoever reads them; whatever is wrong with one is said."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.build import load_config
+from tasks.checkpoints.file import read_checkpoint
+from tasks.classification.dataset import ImageFolder
+from tasks.classification.shards import ImageShards
+from tasks.data.loader import EpochSampler, build_loader, close_loader
+from tasks.data.shards_write import pack
+from tasks.errors import UserError
+from tasks.training.train import train
+
+CROP = [{'type': 'RandomResizedCrop', 'size': (16, 16)}]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def packed(folders: Path, tmp_path: Path) -> Path:
+    """The class folders of `folders` in several shards."""
+    sets = {split: ImageFolder(str(folders), split) for split in ('train', 'test')}
+    parts = {split: list(zip(each.paths, each.labels.tolist(), strict=True)) for split, each in sets.items()}
+    assert pack(parts, sets['train'].classes, tmp_path / 'shards', size=20_000)['train'] > 2
+    return tmp_path / 'shards'
+
+
+def contents(data: ImageShards | ImageFolder) -> set[tuple[bytes, int]]:
+    return {(data.read(index).image.tobytes(), int(data.labels[index])) for index in range(len(data))}
+
+
+def test_shards_hold_the_pictures_and_labels_of_the_folders(packed: Path, folders: Path) -> None:
+    shards, folder = ImageShards(str(packed), 'train-*.tar'), ImageFolder(str(folders), 'train')
+    assert shards.classes == folder.classes
+    assert len(shards) == 24
+    assert contents(shards) == contents(folder)
+    with tarfile.open(packed / 'train-00000.tar') as archive:
+        first = archive.getnames()
+    assert first[:2] == ['train_00000000.png', 'train_00000000.cls']
+
+
+def test_batches_are_the_same_with_any_number_of_workers_and_processes(packed: Path) -> None:
+    def batches(workers: int) -> list[bytes]:
+        data = ImageShards(str(packed), 'train-*.tar', augment=CROP, training=True)
+        loader = build_loader(data, batch_size=4, num_workers=workers, training=True, seed=1)
+        found = [batch['images'].numpy().tobytes() for batch in loader]
+        close_loader(loader)
+        return found
+
+    assert batches(0) == batches(2)
+    seen = []
+    for rank in range(40):  # more processes than shards, and than samples
+        sampler = EpochSampler(24, training=False, seed=0)
+        sampler.rank, sampler.world_size = rank, 40
+        seen += [key.sample for key in sampler]
+    assert sorted(seen) == list(range(24))
+
+
+def test_a_training_on_shards_is_that_on_the_folder_but_for_the_order(packed: Path, write_config) -> None:
+    config = write_config("""
+        train_dataloader['dataset'].pop('split')
+        train_dataloader['dataset'] |= dict(type='ImageShards', shards='train-*.tar')
+        val_dataloader['dataset'].pop('split')
+        val_dataloader['dataset'] |= dict(type='ImageShards', shards='test-*.tar')
+        train_cfg = dict(max_epochs=1)
+    """)
+    report = train(load_config(config), root=str(packed), work_dir=str(packed / 'run'))
+    assert report['images'] == 12
+    assert read_checkpoint(packed / 'run/best.pth')['classes'] == ['blue', 'green', 'red']
+
+
+def test_the_index_is_kept_until_a_shard_changes(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(ImageShards(str(packed), 'train-*.tar'))
+    with monkeypatch.context() as patch:
+        patch.setattr('tasks.data.shards._index', lambda path: pytest.fail('read again'))
+        assert contents(ImageShards(str(packed), 'train-*.tar')) == before
+    shard = packed / 'train-00000.tar'
+    shard.write_bytes((packed / 'test-00000.tar').read_bytes())
+    assert contents(ImageShards(str(packed), 'train-*.tar')) != before
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.8])
+def test_a_shard_that_was_cut_off_is_named(packed: Path, share: float) -> None:
+    shard = packed / 'train-00001.tar'
+    data = shard.read_bytes()
+    shard.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=r'train-00001\.tar is cut off or no tar file'):
+        ImageShards(str(packed), 'train-*.tar')
+
+
+def test_a_shard_cut_between_two_members_is_named(packed: Path) -> None:
+    shard = packed / 'train-00001.tar'
+    with tarfile.open(shard) as archive:
+        start = archive.getmembers()[4].offset
+    shard.write_bytes(shard.read_bytes()[:start])
+    with pytest.raises(UserError, match='its end marker is missing'):
+        ImageShards(str(packed), 'train-*.tar')
+
+
+def test_a_shard_listed_twice_or_copied_is_refused(packed: Path) -> None:
+    with pytest.raises(UserError, match='is listed twice'):
+        ImageShards(str(packed), 'train-00000.tar,train-*.tar')
+    (packed / 'train-9.tar').write_bytes((packed / 'train-00000.tar').read_bytes())
+    with pytest.raises(UserError, match=r"'train_\d+' is in train-00000\.tar and in train-9\.tar"):
+        ImageShards(str(packed), 'train-*.tar')
+
+
+def write(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, 'w') as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_labels_in_json_and_folders_inside_a_shard_are_read(packed: Path) -> None:
+    with tarfile.open(packed / 'test-00000.tar') as archive:
+        picture = archive.extractfile('test_00000000.png').read()  # type: ignore[union-attr]
+    members = {'a/x.0.json': b'{"label": 2}', 'a/x.0.png': picture, 'a/._x.png': b'', 'b/x.png': picture}
+    write(packed / 'other.tar', {**members, 'b/x.cls': b'1\n', 'b/x.txt': b'a caption'})
+    data = ImageShards(str(packed), 'other.tar')
+    assert data.labels.tolist() == [2, 1]
+    assert data.read(0).image.shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ('members', 'message'),
+    [
+        ({'a.png': b'x'}, 'a.png: beside it, a.cls'),
+        ({'a.png': b'x', 'a.jpg': b'x', 'a.cls': b'0'}, 'has two pictures, a.png and a.jpg'),
+        ({'a.png': b'x', 'a.cls': b'cat'}, "should hold a class number, found b'cat'"),
+        ({'a.png': b'x', 'a.cls': b'7'}, 'hold class 7, the 3 names are those of 0 to 2'),
+        ({'a.txt': b'x'}, 'holds no pictures'),
+    ],
+)
+def test_what_is_no_sample_is_explained(packed: Path, members: dict[str, bytes], message: str) -> None:
+    write(packed / 'odd.tar', members)
+    with pytest.raises(UserError, match=message):
+        ImageShards(str(packed), 'odd.tar')
+
+
+def test_names_are_needed_in_the_models_order(packed: Path) -> None:
+    with pytest.raises(UserError, match='their order does not'):
+        ImageShards(str(packed), 'test-*.tar', classes=('red', 'green', 'blue'))
+    (packed / 'classes.txt').unlink()
+    with pytest.raises(UserError, match=r'has no classes\.txt'):
+        ImageShards(str(packed), 'test-*.tar')
+    assert ImageShards(str(packed), 'test-*.tar', class_names=['a', 'b', 'c']).classes == ('a', 'b', 'c')
+    with pytest.raises(UserError, match=r'has no valid-\*\.tar; it holds test-00000\.tar'):
+        ImageShards(str(packed), 'valid-*.tar')
+
+
+def test_a_picture_is_skipped_when_its_shard_shrinks_later(packed: Path) -> None:
+    data = ImageShards(str(packed), 'test-*.tar')
+    for shard in packed.glob('test-*.tar'):
+        shard.write_bytes(b'')
+    assert 'has become shorter' in data[0].reason  # type: ignore[union-attr]
+    assert np.all(data.labels < 3)

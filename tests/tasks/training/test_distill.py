@@ -1,0 +1,242 @@
+"""A teacher adds to the losses and to nothing else; what it says is a reference's KL divergence."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.build import load_config
+from tasks.checkpoints.file import read_checkpoint
+from tasks.errors import Interrupted, UserError
+from tasks.model import VisionModel
+from tasks.training.distill import Teacher, build_teacher
+from tasks.training.distill_losses import COMPARISONS, binary_divergence, of_boxes, of_images, of_pixels
+from tasks.training.loops import TrainLoop
+from tasks.training.train import train
+
+WriteConfig = Callable[..., Path]
+CLASSES = ('blue', 'green', 'red')
+BACKBONE = {'type': 'MobileNetV2', 'width': 0.35}
+MODELS = {
+    'classification': (BACKBONE, {'type': 'LinearHead'}),
+    'detection': ({**BACKBONE, 'taps': ('stage6_expand', 'last')}, {'type': 'SSDLiteHead'}),
+    'segmentation': ({**BACKBONE, 'taps': ('stage7',)}, {'type': 'DeepLabV3Head', 'hidden_channels': 16}),
+}
+BOXES = [{'boxes_unit': torch.tensor([[0.1, 0.1, 0.6, 0.7]]), 'labels': torch.tensor([1])}] * 2
+TARGETS: dict[str, Any] = {
+    'classification': torch.tensor([0, 2]),
+    'detection': BOXES,
+    'segmentation': torch.ones(2, 64, 64, dtype=torch.uint8),
+}
+
+
+def network(task: str, seed: int = 0) -> VisionModel:
+    torch.manual_seed(seed)
+    backbone, head = MODELS[task]
+    return VisionModel(backbone, head, classes=CLASSES)
+
+
+def teacher_of(model: VisionModel, **options: Any) -> Teacher:
+    compare: Any = COMPARISONS[model.task.name]
+    if model.task.name == 'detection':
+        return Teacher(model, lambda *each: compare(*each, scores='sigmoid'), **options)
+    return Teacher(model, compare, **options)
+
+
+@pytest.mark.parametrize('temperature', [1.0, 3.0])
+def test_the_loss_is_the_kl_divergence_of_torch(temperature: float) -> None:
+    student, teacher = torch.randn(5, 7), torch.randn(5, 7)
+    expected = temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, 1), F.softmax(teacher / temperature, 1), reduction='batchmean'
+    )
+    found = of_images(student, teacher, None, temperature)['loss_distill']
+    torch.testing.assert_close(found, expected)
+
+
+def test_classes_of_their_own_are_compared_as_bernoulli_distributions() -> None:
+    student, teacher = torch.randn(4, 6), torch.randn(4, 6)
+    distribution = torch.distributions.Bernoulli
+    expected = torch.distributions.kl_divergence(
+        distribution(logits=teacher / 2), distribution(logits=student / 2)
+    )
+    torch.testing.assert_close(binary_divergence(student, teacher, 2.0), 4 * expected.sum(1))
+
+
+def test_pixels_without_a_label_and_the_teachers_stride_do_not_matter() -> None:
+    logits, targets = torch.randn(1, 3, 4, 4), torch.ones(1, 32, 32, dtype=torch.uint8)
+    fine = F.interpolate(logits, (7, 7), mode='bilinear', align_corners=True)
+    assert of_pixels(logits, fine, targets, 1.0)['loss_distill'] < 1e-6  # corners on corners: the same map
+    targets[:, :, 16:] = 255
+    other = logits.clone()
+    other[..., 2:] += torch.randn(1, 3, 4, 2)
+    assert of_pixels(other, logits, targets, 1.0)['loss_distill'] < 1e-6
+    assert of_pixels(other, logits, torch.ones_like(targets), 1.0)['loss_distill'] > 1e-3
+
+
+@pytest.mark.parametrize('task', list(MODELS))
+def test_the_gradient_goes_to_the_student_only_and_the_teacher_stays_as_it_is(task: str) -> None:
+    student, model = network(task), network(task, seed=1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    teacher = teacher_of(model, weight=0.7, temperature=2.0)
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    state = torch.get_rng_state()
+    student.train()
+    alone = student(images, TARGETS[task], mode='loss')
+    random_after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    losses = student(images, TARGETS[task], teacher=teacher, mode='loss')
+    assert torch.equal(torch.get_rng_state(), random_after)  # it draws no random numbers
+    for key, value in alone.items():
+        share = 0.3 if key.startswith('loss_') else 1.0
+        torch.testing.assert_close(losses[key], share * value)
+    sum(value for key, value in losses.items() if key.startswith('loss_distill')).backward()  # type: ignore[union-attr]
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in student.head.parameters())
+    assert all(each.grad is None for each in model.parameters())
+    assert not model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('task', list(MODELS))
+def test_a_student_that_says_what_its_teacher_says_has_no_loss(task: str) -> None:
+    model = network(task).eval()
+    with torch.no_grad():
+        outputs = model(torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8))
+    said = teacher_of(model).compare(outputs, outputs, TARGETS[task], 2.0)
+    assert all(abs(float(value)) < 1e-4 for value in said.values()), said
+
+
+def test_the_teacher_sees_the_same_mixed_pictures_in_its_own_normalisation_and_size() -> None:
+    seen: list[Tensor] = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images)
+            return images.new_zeros(len(images), 3)
+
+    images = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
+    student = network('classification')
+    half = images.float().mean(0, keepdim=True).expand(2, -1, -1, -1)
+
+    def mix(batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return batch.mean(0, keepdim=True).expand(2, -1, -1, -1), targets
+
+    teacher = Teacher(Watching(), of_images)
+    student(images, TARGETS['classification'], batch_augment=mix, teacher=teacher, mode='loss')
+    torch.testing.assert_close(seen[0], half, atol=1e-3, rtol=0)
+    larger = Teacher(Watching(), of_images, size=80)
+    student(images, TARGETS['classification'], teacher=larger, mode='loss')
+    assert seen[1].shape == (2, 3, 80, 80)
+
+
+def test_other_default_boxes_are_refused() -> None:
+    small, large = (
+        network('detection').eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8)) for side in (64, 96)
+    )
+    with pytest.raises(UserError, match='default boxes'):
+        of_boxes(small, large, None, 1.0, scores='sigmoid')
+
+
+EXTRA = """
+    ema = dict(decay=0.9)
+    train_cfg = dict(max_epochs=2, val_begin=2)
+    log_interval = 100
+    optim_wrapper['accumulative_counts'] = 2
+    train_dataloader['batch_augment'] = [dict(type='MixUp', alpha=0.2)]
+    distill = dict(teacher={teacher!r}, weight=0.9, temperature=2.0)
+"""
+
+
+@pytest.fixture
+def taught(write_config: WriteConfig, tmp_path: Path) -> Path:
+    """A config with a teacher, which has been trained for an epoch."""
+    config = load_config(write_config('train_cfg = dict(max_epochs=1)'))
+    train(config, work_dir=str(tmp_path / 'teacher'))
+    return write_config(EXTRA.format(teacher=str(tmp_path / 'teacher/best.pth')))
+
+
+def test_a_taught_run_resumes_to_the_bit_and_its_checkpoint_holds_no_teacher(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(load_config(taught), work_dir=str(tmp_path / 'whole'))
+    original = TrainLoop.stop_if_asked
+
+    def stop(loop: TrainLoop) -> None:
+        if loop.iter == 4:
+            loop.runner.saver.write(loop.runner, 'last.pth')
+            raise Interrupted('enough', signal_number=15)
+        original(loop)
+
+    monkeypatch.setattr(TrainLoop, 'stop_if_asked', stop)
+    with pytest.raises(Interrupted):
+        train(load_config(taught), work_dir=str(tmp_path / 'parts'))
+    monkeypatch.undo()
+    train(load_config(taught), work_dir=str(tmp_path / 'parts'), resume=True)
+    whole, parts = (read_checkpoint(tmp_path / name / 'last.pth') for name in ('whole', 'parts'))
+    plain = read_checkpoint(tmp_path / 'teacher/last.pth')
+    assert list(whole['state_dict']) == list(plain['state_dict'])
+    for part in ('state_dict', 'weights'):
+        one, other = ((each if part == 'state_dict' else each['training'])[part] for each in (whole, parts))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+    other = tmp_path / 'another.pth'
+    content = read_checkpoint(tmp_path / 'teacher/best.pth')
+    content['state_dict']['head.fc.bias'] += 1
+    torch.save(content, other)
+    (tmp_path / 'teacher/best.pth').write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match='taught by other weights'):
+        train(load_config(taught, ['train_cfg.max_epochs=3']), work_dir=str(tmp_path / 'parts'), resume=True)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ({'teacher': 'missing.pth'}, 'missing.pth is no file of a trained model'),
+        ({'teacher': {'model': 'resnet10t'}}, 'would be untrained'),
+        ({'teacher': {'model': 'resnet10t', 'checkpoint': 'missing.pth'}}, 'there is no file missing.pth'),
+        ({'teacher': {'model': 'resnet10t', 'weights': 'x'}}, 'unknown option weights'),
+        ({'teacher': 'missing.pth', 'temperatur': 2.0}, "unknown key 'distill.temperatur'"),
+        ({'teacher': 'missing.pth', 'weight': 1.5}, 'distill.weight must be'),
+        ({'weight': 0.5}, 'distill.teacher is missing'),
+    ],
+)
+def test_a_wrong_entry_is_explained(write_config: WriteConfig, entry: dict[str, Any], message: str) -> None:
+    def build() -> None:
+        config = load_config(write_config(f'distill = {entry!r}'))
+        build_teacher(config, network('classification'), autocast=False)
+
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+def test_a_teacher_of_other_classes_or_another_task_is_refused(taught: Path, tmp_path: Path) -> None:
+    config = load_config(taught)
+    torch.manual_seed(0)
+    backbone, head = MODELS['classification']
+    with pytest.raises(UserError, match='3 classes, the data 2'):
+        build_teacher(config, VisionModel(backbone, head, classes=('cat', 'dog')), autocast=False)
+    with pytest.raises(UserError, match='is for classification, what is trained for detection'):
+        build_teacher(config, network('detection'), autocast=False)
+
+
+def test_a_classifier_of_timm_teaches_in_its_own_normalisation(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    import timm
+
+    model = timm.create_model('test_vit', num_classes=3).eval()
+    torch.save(model.state_dict(), tmp_path / 'vit.pth')
+    entry = {'teacher': {'model': 'test_vit', 'checkpoint': str(tmp_path / 'vit.pth')}}
+    config = load_config(write_config(f'distill = {entry!r}'))
+    teacher = build_teacher(config, network('classification'), autocast=False)
+    assert teacher is not None
+    images = torch.rand(2, 3, 160, 160) * 255
+    mean, std = (
+        torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1)  # type: ignore[index]
+        for key in ('mean', 'std')
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.network(images), model((images / 255 - mean) / std))
