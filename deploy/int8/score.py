@@ -11,7 +11,8 @@ POINTS = 100  # a score of 1
 def points_lost(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """Return by how many points the first score of `before` is above that of `after`."""
     name = next(iter(before))
-    return POINTS * (before[name] - after[name])
+    # One picture of a hundred is one point, and not a last bit more.
+    return round(POINTS * (before[name] - after[name]), 6)
 
 
 def check_drop(
