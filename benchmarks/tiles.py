@@ -10,9 +10,9 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -35,10 +35,10 @@ def make_picture(
         rows, columns = sprite.alpha.shape
         left, top = int(rng.integers(width - columns)), int(rng.integers(height - rows))
         near = [
-            left < box[2] + 40
-            and left + columns > box[0] - 40
-            and top < box[3] + 40
-            and top + rows > box[1] - 40
+            left < box[2] + APART
+            and left + columns > box[0] - APART
+            and top < box[3] + APART
+            and top + rows > box[1] - APART
             for box in boxes
         ]
         if any(near):
@@ -80,6 +80,7 @@ def main() -> None:
     picture, boxes, names = make_picture(
         4000, 3000, objects=arguments.objects, sizes=tuple(arguments.sizes), seed=arguments.seed
     )
+    result: Any = None
     for tiles in (None, *arguments.tiles):
         start = time.process_time()
         result = model.predict(picture, tiles=tiles)
@@ -88,8 +89,7 @@ def main() -> None:
         busy = time.process_time() - start
         print(f'{how}: {hits} of {len(boxes)} objects found, {extra} other boxes, {busy:.1f} s of processor')
     if arguments.save:
-        drawn: Image.Image = result.draw()  # pyright: ignore[reportPossiblyUnboundVariable]
-        drawn.save(arguments.save)
+        result.draw().save(arguments.save)
 
 
 if __name__ == '__main__':

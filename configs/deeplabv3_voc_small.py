@@ -44,6 +44,7 @@ val_dataloader = dict(
 )
 
 train_cfg = dict(max_epochs=24)
+min_steps = 400  # as deeplabv3_folder.py
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(

@@ -116,13 +116,20 @@ class ExportedModel(Predicts, nn.Module):
         run, batch = self._start(names), self.description.batch
         if batch is None:
             return run(np.ascontiguousarray(pictures))
+        # What depends on no picture, as default boxes do, is there once.
+        own = {each.name for each in self.description.outputs if each.shape and each.shape[0] == batch}
         found = []
         for start in range(0, len(pictures), batch):
             part = pictures[start : start + batch]
             full = np.zeros((batch, *part.shape[1:]), np.uint8)
             full[: len(part)] = part
-            found.append({name: each[: len(part)] for name, each in run(full).items()})
-        return {name: np.concatenate([each[name] for each in found]) for name in names}
+            found.append(
+                {name: each[: len(part)] if name in own else each for name, each in run(full).items()}
+            )
+        return {
+            name: np.concatenate([each[name] for each in found]) if name in own else found[0][name]
+            for name in names
+        }
 
     def _start(self, names: tuple[str, ...]) -> Run:
         if names not in self._runs:

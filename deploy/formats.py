@@ -109,7 +109,8 @@ FORMATS = {
             ('litert_torch', 'ai_edge_litert'),
             ('ai_edge_litert',),
             fixed=True,
-            hint="; to write it also pip install 'litert-torch==0.10.0', then 'typing-extensions>=4.16'",
+            hint="; to write it also pip install 'litert-torch==0.10.0', then, as that brings older ones, "
+            'pip install -c constraints.txt typing-extensions pydantic',
             int8=('ai_edge_quantizer',),
         ),
         Format('executorch', '.pte', ('executorch',), ('executorch',), fixed=True),

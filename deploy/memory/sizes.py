@@ -1,10 +1,6 @@
 """Amounts of memory as people write them."""
 
-import re
-
-from tasks.errors import UserError
-
-FACTORS = {'': 1, 'b': 1, 'kb': 1000, 'mb': 1000**2, 'kib': 1024, 'mib': 1024**2}
+from tasks.data.cache import parse_size
 
 
 def memory_size(text: str) -> int:
@@ -13,10 +9,7 @@ def memory_size(text: str) -> int:
     Raises:
         UserError: it is none.
     """
-    found = re.fullmatch(r'\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*', text.lower())
-    if not found or found[2] not in FACTORS or float(found[1]) <= 0:
-        raise UserError(f'an amount of memory is written as 300KB, 320KiB, 1.5MB or 65536, got {text!r}')
-    return int(float(found[1]) * FACTORS[found[2]])
+    return parse_size(text, name='--memory')
 
 
 def in_kilobytes(size: float) -> str:

@@ -9,6 +9,7 @@ own each, and what they take is counted under a lock.
 import atexit
 import hashlib
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -29,6 +30,8 @@ COUNT = 'kestrel-cache-size'  # bytes in use; locked while it changes
 HEAD = struct.Struct('<8s7i')
 MAGIC = b'KESTREL1'
 UNITS = {'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'TB': 10**12}
+OF_1024 = {'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30, 'TIB': 2**40}
+SIZE = re.compile(r'(\d+(?:\.\d+)?)([A-Z]*)')
 STALE = 3600  # seconds after which an unfinished file belongs to nobody
 
 
@@ -194,17 +197,12 @@ def open_cache(*, limit: str | int, folder: str | None = None) -> PictureCache:
 
 
 def parse_size(text: str | int, *, name: str = 'cache.limit') -> int:
-    """Return the bytes of '500MB', '4 GB' or a number; UserError for anything else."""
-    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
-        return text
-    folded = str(text).upper().replace(' ', '')
-    unit = UNITS.get(folded[-2:], 1)
-    try:
-        size = int(float(folded.removesuffix(folded[-2:] if unit > 1 else '')) * unit)
-    except (ValueError, OverflowError):
-        size = 0
+    """Return the bytes of '500MB' (of 1000), '320KiB' (of 1024) or a number; UserError for anything else."""
+    found = None if isinstance(text, bool) else SIZE.fullmatch(str(text).upper().replace(' ', ''))
+    unit = None if found is None else {'': 1, 'B': 1, **UNITS, **OF_1024}.get(found[2])
+    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
     if size <= 0:
-        raise UserError(f"{name} must be bytes or a text like '500MB' or '4GB', got {text!r}")
+        raise UserError(f"{name} must be bytes or a text like '500MB', '320KiB' or '1.5GB', got {text!r}")
     return size
 
 

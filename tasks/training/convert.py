@@ -26,13 +26,13 @@ class Labelled:
         paths: of the pictures.
         classes: names by index.
         label: index of a picture's class; or its mask, uint8 (H, W).
-        strata: what each picture is of, for a split.
+        strata: what each picture is of, for a split; None of masks, whose values say it.
     """
 
     paths: list[str]
     classes: tuple[str, ...]
     label: Callable[[int], Any]
-    strata: list[int]
+    strata: list[int] | None
 
 
 Part = Annotations | Labelled
@@ -106,7 +106,7 @@ def _part(dataset: Any, kind: str, classes: Classes) -> Part:
         def mask(index: int) -> np.ndarray:
             return table[dataset.read_mask(index)]
 
-        return Labelled(paths, classes.names, mask, [0] * len(paths))
+        return Labelled(paths, classes.names, mask, None)
     labels = classes.index_of[dataset.labels]
     there = np.flatnonzero(labels >= 0).tolist()
     kept = labels[there].tolist()
@@ -118,15 +118,11 @@ def _paths(part: Part) -> list[str]:
 
 
 def _strata(part: Part) -> list[int]:
-    """Return what every picture is of: its class; of boxes the rarest class, -1 where there is none."""
+    """Return what every picture is of: its class; of boxes and masks the rarest, -1 where there is none."""
     if isinstance(part, Labelled):
-        if part.strata and any(part.strata):
+        if part.strata is not None:
             return part.strata
-        masks = [np.unique(part.label(index)) for index in range(len(part.paths))]
-        if masks and masks[0].ndim and masks[0].dtype == np.uint8:
-            sets = [set(each.tolist()) - {IGNORE} for each in masks]
-        else:
-            return part.strata
+        sets = [set(np.unique(part.label(index)).tolist()) - {IGNORE} for index in range(len(part.paths))]
     else:
         sets = [set(part.labels[part.objects(index)].tolist()) for index in range(len(part))]
     counts = {label: sum(label in each for each in sets) for label in set().union(*sets)}
@@ -147,7 +143,7 @@ def _split_anew(parts: Mapping[str, Part], shares: Mapping[str, float]) -> dict[
             paths,
             labelled[0].classes,
             lambda index: owners[index][0].label(owners[index][1]),
-            [stratum for each in labelled for stratum in each.strata],
+            None if labelled[0].strata is None else [one for each in labelled for one in each.strata or ()],
         )
     names = names_below(Path(root), paths)
     chosen = new_split(names, _strata(whole), paths, shares)
@@ -163,7 +159,7 @@ def _chosen(part: Part, indices: Sequence[int]) -> Part:
         [part.paths[index] for index in indices],
         part.classes,
         lambda index: part.label(indices[index]),
-        [part.strata[index] for index in indices],
+        None if part.strata is None else [part.strata[index] for index in indices],
     )
 
 

@@ -26,8 +26,6 @@ from tasks.plain import plain
 from tasks.registry import check_options
 from tasks.training.distill_losses import COMPARISONS
 
-TIMM_OPTIONS = ('model', 'pretrained', 'checkpoint')
-
 
 class Teacher:
     """Adds what a frozen network says of a batch to the losses of its labels.

@@ -92,7 +92,6 @@ def of_boxes(
     return {'loss_distill': each.sum() / seen, 'loss_distill_box': (apart * sure).sum() / seen}
 
 
-Compare = Callable[[Any, Any, Any, float], dict[str, Tensor]]
 COMPARISONS: dict[str, Callable[..., dict[str, Tensor]]] = {
     'classification': of_images,
     'segmentation': of_pixels,

@@ -225,7 +225,7 @@ def test_amounts_of_memory_are_read_as_written(text: str, size: int) -> None:
 
 @pytest.mark.parametrize('text', ['', 'KB', '0KB', '-3KB', '3 bananas', '1e3KB'])
 def test_other_amounts_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match='an amount of memory is written as 300KB'):
+    with pytest.raises(UserError, match='--memory must be bytes or a text like'):
         memory_size(text)
 
 
