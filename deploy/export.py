@@ -5,7 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,11 +105,7 @@ def export(
         batch = 1
         if fixed := [each.name for each in wanted if each.fixed]:
             raise UserError(f'{fixed[0]} takes pictures of one size only: give --size HxW instead of any')
-    calibration = None
-    if int8 is not None:
-        calibration = choose(int8, content, source=str(checkpoint), root=data_root)
-        for path, reason in calibration.skipped.items():
-            print(f'left out, not readable: {path}: {reason}', file=sys.stderr)
+    calibration = None if int8 is None else choose(int8, content, source=str(checkpoint), root=data_root)
     pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)
     described = {
@@ -121,52 +118,35 @@ def export(
     of_checkpoint = {}
     if data_root is not None or int8 is not None:  # data that is missing is missed before anything takes long
         of_checkpoint = scores_of(checkpoint, model, data_root)
+    calibrating: dict[bool, Any] = dict.fromkeys(traced)  # makes the batches to calibrate on, again and again
     if calibration is not None:
+        for path, reason in calibration.skipped.items():
+            print(f'left out, not readable: {path}: {reason}', file=sys.stderr)
         for fixed, each in traced.items():
-            prepare(each, calibration.batches(program, model, batch=described[fixed].batch or 1))
+            number = described[fixed].batch or 1
+            calibrating[fixed] = partial(calibration.batches, program, model, batch=number)
+            prepare(each, calibrating[fixed]())
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix='.export_') as folder:
             scratch = Path(folder)
             written = [
-                _write(
-                    traced[each.fixed],
-                    module,
-                    scratch / path.name,
-                    calibration
-                    and calibration.batches(program, model, batch=described[each.fixed].batch or 1),
-                )
+                _write(traced[each.fixed], module, scratch / path.name, calibrating[each.fixed])
                 for each, path, module in zip(wanted, targets, modules, strict=True)
             ]
-            if memory is not None and in_file:
-                for each in written:
-                    changed, plan = fitted(each.path.read_bytes(), model, memory, int8=int8 is not None)
-                    each.path.write_bytes(changed)
-                    each.size = len(changed)
-                    print(f'memory: {plan.describe()}')
-            if int8 is not None and calibration is not None:
-                for each in written:
-                    each.scores = scores_of(each.path, model, data_root)
-                    each.lost = check_drop(
-                        each.path,
-                        of_checkpoint,
-                        each.scores,
-                        most=int8.max_drop,
-                        pictures=len(calibration.paths),
-                    )
-                pictures = []
-            expected = [expected_answer(model, program, alike) for alike in pictures]
+            for each in written if memory is not None and in_file else ():
+                _keep_within(memory, each, model, int8=int8 is not None)  # type: ignore[arg-type]  # not None
             here = [each for each, form in zip(written, wanted, strict=True) if form.runs_here]
-            for each in here if pictures else ():
-                exported = ExportedModel(each.path)
-                for one, alike in zip(expected, pictures, strict=True):
-                    found = differences(one, exported.run(alike), task=None if raw else model.task.name)
-                    each.measured |= {
-                        name: max(value, each.measured.get(name, 0)) for name, value in found.items()
-                    }
-                _check(each, checkpoint)
-                if data_root is not None:
-                    each.scores = scores_of(each.path, model, data_root)
+            if int8 is None:
+                _compare(here, program, model, pictures, checkpoint)
+            for each in here if of_checkpoint else ():
+                each.scores = scores_of(each.path, model, data_root)
+            if int8 is not None and calibration is not None:
+                number = len(calibration.paths)
+                for each in written:
+                    each.lost = check_drop(
+                        each.path, of_checkpoint, each.scores, most=int8.max_drop, pictures=number
+                    )
             text = f'{sum(map(len, pictures))} {"pictures of yours" if check else "generated pictures"}'
             write_card(
                 scratch / CARD,
@@ -294,15 +274,42 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _write(traced: Traced, module: Any, path: Path, calibrating: Iterable[np.ndarray] | None) -> Written:
+def _write(
+    traced: Traced, module: Any, path: Path, calibrating: Callable[[], Iterable[np.ndarray]] | None
+) -> Written:
     if calibrating is None:
         module.write(traced, path)
     else:
-        module.write_int8(traced, path, calibrating)
+        module.write_int8(traced, path, calibrating())
     files = [path, *path.parent.glob(f'{path.stem}.bin')] if path.suffix == '.xml' else [path]
     if path.is_dir():
         files = [file for file in path.rglob('*') if file.is_file()]
     return Written(path, sum(file.stat().st_size for file in files))
+
+
+def _keep_within(memory: int, written: Written, model: VisionModel, *, int8: bool) -> None:
+    """Write a plan into a file that has been written."""
+    content, plan = fitted(written.path.read_bytes(), model, memory, int8=int8)
+    written.path.write_bytes(content)
+    written.size = len(content)
+    print(f'memory: {plan.describe()}')
+
+
+def _compare(
+    written: Sequence[Written],
+    program: Program,
+    model: VisionModel,
+    pictures: Sequence[np.ndarray],
+    checkpoint: Path,
+) -> None:
+    """Note how far each file is from the model on batches of pictures; UserError where that is too far."""
+    expected = [expected_answer(model, program, alike) for alike in pictures]
+    for each in written:
+        exported = ExportedModel(each.path)
+        for one, alike in zip(expected, pictures, strict=True):
+            found = differences(one, exported.run(alike), task=None if program.raw else model.task.name)
+            each.measured |= {name: max(value, each.measured.get(name, 0)) for name, value in found.items()}
+        _check(each, checkpoint)
 
 
 def _is_program(path: Path, module: Any) -> bool:
