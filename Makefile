@@ -52,7 +52,7 @@ lint: $(READY)
 # The engines have a process of their own: a signal that Python is sent while their threads sleep can end it.
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' --ignore tests/deploy
-	$(BIN)/python -m pytest -m 'not slow' tests/deploy --ignore tests/deploy/test_web.py
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' tests/deploy --ignore tests/deploy/test_web.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy
@@ -60,10 +60,10 @@ test-slow: $(READY)
 
 # What phones and browsers run. litert-torch asks for an older typing-extensions than pydantic: they are installed apart.
 test-export: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,litert,executorch,web]' selenium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,litert,executorch,web,coreml]' selenium
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'litert-torch==0.10.0'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt typing-extensions pydantic
-	$(BIN)/python -m pytest -p no:anyio -m 'not slow' tests/deploy/test_mobile.py
+	$(BIN)/python -m pytest -p no:anyio -m 'not slow' tests/deploy/test_mobile.py tests/deploy/test_coreml.py tests/deploy/test_int8.py
 	$(BIN)/python -m pytest -p no:anyio -m 'not slow' tests/deploy/test_web.py
 
 # Trainings that are killed and continued: about 40 minutes.

@@ -135,7 +135,7 @@ def export(
                 for each, path, module in zip(wanted, targets, modules, strict=True)
             ]
             for each in written if memory is not None and in_file else ():
-                _keep_within(memory, each, model, int8=int8 is not None)  # type: ignore[arg-type]  # not None
+                _keep_within(memory, each, model, int8=int8 is not None, raw=raw)  # type: ignore[arg-type]  # not None
             here = [each for each, form in zip(written, wanted, strict=True) if form.runs_here]
             if int8 is None:
                 _compare(here, program, model, pictures, checkpoint)
@@ -287,9 +287,9 @@ def _write(
     return Written(path, sum(file.stat().st_size for file in files))
 
 
-def _keep_within(memory: int, written: Written, model: VisionModel, *, int8: bool) -> None:
+def _keep_within(memory: int, written: Written, model: VisionModel, *, int8: bool, raw: bool) -> None:
     """Write a plan into a file that has been written."""
-    content, plan = fitted(written.path.read_bytes(), model, memory, int8=int8)
+    content, plan = fitted(written.path.read_bytes(), model, memory, int8=int8, raw=raw)
     written.path.write_bytes(content)
     written.size = len(content)
     print(f'memory: {plan.describe()}')

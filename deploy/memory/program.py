@@ -64,7 +64,9 @@ def planned_program(model: VisionModel, budget: int, *, batch: int = 1, raw: boo
     return PlannedProgram(model, found, raw=raw)
 
 
-def fitted(content: bytes, model: VisionModel, budget: int, *, int8: bool) -> tuple[bytes, Plan]:
+def fitted(
+    content: bytes, model: VisionModel, budget: int, *, int8: bool, raw: bool = False
+) -> tuple[bytes, Plan]:
     """Return the content of a `.tflite` file of a model with its arena within `budget` bytes, and the plan.
 
     Args:
@@ -72,6 +74,7 @@ def fitted(content: bytes, model: VisionModel, budget: int, *, int8: bool) -> tu
         model: whose program it is.
         budget: bytes of LiteRT's arena, the picture, the head and all gaps included.
         int8: it was quantised.
+        raw: it ends at the head's outputs.
 
     Raises:
         UserError: no plan fits, what follows the backbone alone needs more, or as `search_for`.
@@ -87,8 +90,10 @@ def fitted(content: bytes, model: VisionModel, budget: int, *, int8: bool) -> tu
             return made, found
         smallest = min(arena, smallest or arena)
     if rest > budget:
+        what = 'the head' if raw else 'the head and its decoding'
+        hint = '' if raw else 'add --raw to leave decoding out, or '
         raise UserError(
-            f'{in_kilobytes(budget)} are too few: what follows the backbone (the head and its decoding) '
-            f'needs {in_kilobytes(rest)} by itself. Add --raw to leave decoding out, or ask for that much'
+            f'{in_kilobytes(budget)} are too few: what follows the backbone ({what}) needs '
+            f'{in_kilobytes(rest)} by itself: {hint}ask for that much'
         )
     raise too_little(search, budget)
