@@ -30,6 +30,16 @@ def tiled(table: Any, first: int, count: int, channels: int, width: int) -> Any:
 
 
 @loop
+def fold(sums: Any, made: Any) -> None:
+    """Add up what rows side by side have summed, into the sums of one row, `made` (C,)."""
+    channels = len(made)
+    made[:] = 0
+    for first in range(0, len(sums), channels):
+        for channel in range(channels):
+            made[channel] += sums[first + channel]
+
+
+@loop
 def sum_rows(x: Any, partial: Any, channels: int, begin: int, end: int) -> None:
     """Add up a chunk, and its squares, both less its first row: `partial` (3, C) gets all three."""
     width = repeats(channels) * channels
@@ -57,14 +67,9 @@ def sum_rows(x: Any, partial: Any, channels: int, begin: int, end: int) -> None:
             sums[place] += a
             squares[place] += a * a
         at += here
-    for channel in range(channels):
-        partial[0, channel] = shift[channel]
-        partial[1, channel] = 0
-        partial[2, channel] = 0
-    for first in range(0, width, channels):
-        for channel in range(channels):
-            partial[1, channel] += sums[first + channel]
-            partial[2, channel] += squares[first + channel]
+    partial[0] = shift[:channels]
+    fold(sums, partial[1])
+    fold(squares, partial[2])
 
 
 @loop
@@ -116,13 +121,8 @@ def sum_gradients(
             sums[place] += np.float32(0) if clamped else passed
             products[place] += np.float32(0) if clamped else product
         at += here
-    for channel in range(channels):
-        partial[0, channel] = 0
-        partial[1, channel] = 0
-    for first in range(0, width, channels):
-        for channel in range(channels):
-            partial[0, channel] += sums[first + channel]
-            partial[1, channel] += products[first + channel]
+    fold(sums, partial[0])
+    fold(products, partial[1])
 
 
 @loop
