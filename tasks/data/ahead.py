@@ -4,6 +4,7 @@ Decoding and encoding pictures happens in C without Python's lock, so threads ar
 pictures while the network computes, and write the last ones.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,10 @@ def ahead(
     pending: deque[tuple[Item, Future]] = deque()
     stop: BaseException | None = None
     iterator = iter(items)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix='kestrel')
+    own: set[int] = set()  # its threads
+    pool = ThreadPoolExecutor(
+        threads, thread_name_prefix='kestrel', initializer=lambda: own.add(threading.get_ident())
+    )
     try:
         while True:
             try:
@@ -50,4 +54,5 @@ def ahead(
         if stop is not None:
             raise stop
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Whoever lets go of an unfinished one last may be a thread of its own, which cannot wait for itself.
+        pool.shutdown(wait=threading.get_ident() not in own, cancel_futures=True)

@@ -1,7 +1,8 @@
 """From pictures on disk to annotated pictures, a list of what was found and a contact sheet."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,14 +90,15 @@ def predict_files(
         skipped[path] = getattr(error, 'reason', 'does not fit into memory')
         print(f'skipped {path}: {skipped[path]}')
 
-    def photographs() -> Iterator[tuple[tuple[int, Photograph], np.ndarray]]:
-        for index, (path, reading) in enumerate(ahead(read_photograph, paths)):
-            try:
-                photograph = reading.result()
-            except (ImageError, MemoryError) as error:
-                skip(path, error)
-                continue
-            yield (index, photograph), photograph.image
+    def photographs() -> Generator[tuple[tuple[int, Photograph], np.ndarray], None, None]:
+        with closing(ahead(read_photograph, paths)) as read:
+            for index, (path, reading) in enumerate(read):
+                try:
+                    photograph = reading.result()
+                except (ImageError, MemoryError) as error:
+                    skip(path, error)
+                    continue
+                yield (index, photograph), photograph.image
 
     def write(
         key: tuple[int, Photograph], image: np.ndarray, result: Any
@@ -122,9 +124,12 @@ def predict_files(
         for folder in {(out / name).parent for name in names}:
             folder.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
-        with lines.open('w', encoding='utf-8') as file:
+        with (
+            lines.open('w', encoding='utf-8') as file,
+            closing(photographs()) as pictures,
+            closing(answers(model, pictures, write, batch_size=BATCH, **options)) as seen,
+        ):
             file.write(json.dumps({'made_by': MARK}) + '\n')
-            seen = answers(model, photographs(), write, batch_size=BATCH, **options)
             for (index, _), writing in progress(seen, len(paths), what='pictures'):
                 try:
                     entry, preview, title = writing.result()

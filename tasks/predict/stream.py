@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,8 +59,9 @@ def answers(
     """
     if getattr(model, 'device', CPU).type != 'cpu':
         found = _in_batches(model, pictures, batch_size=batch_size, **options)
-        for (key, *_), future in ahead(lambda each: finish(*each), found, threads=DRAWING):
-            yield key, future
+        with closing(ahead(lambda each: finish(*each), found, threads=DRAWING)) as done:
+            for (key, *_), future in done:
+                yield key, future
         return
 
     network = model.predictor.network
@@ -80,8 +82,9 @@ def answers(
 
     torch.set_num_threads(each)
     try:
-        for (key, _), future in ahead(answer, pictures, threads=workers):
-            yield key, future
+        with closing(ahead(answer, pictures, threads=workers)) as done:
+            for (key, _), future in done:
+                yield key, future
     finally:
         torch.set_num_threads(before)
 
