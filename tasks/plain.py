@@ -36,3 +36,17 @@ def plain(config: Any) -> Any:
     if isinstance(config, Config):
         config = config._cfg_dict
     return config.to_dict() if hasattr(config, 'to_dict') else to_plain(config)
+
+
+def text_of(config: Config) -> str:
+    """Return a config as Python code, formatted.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came meanwhile. mmengine makes a SyntaxError of whatever happens there.
+    """
+    try:
+        return config.pretty_text
+    except SyntaxError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise

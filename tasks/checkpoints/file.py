@@ -29,7 +29,7 @@ from backbones.weights.files import read_plain
 from tasks.data.augment import IMAGENET_MEAN, fill_left_open
 from tasks.errors import UserError
 from tasks.model import VisionModel
-from tasks.plain import plain, to_plain
+from tasks.plain import plain, text_of, to_plain
 from tasks.schema import CheckpointSchema, check_schema
 
 FORMAT = 2
@@ -177,7 +177,7 @@ def describe(model: VisionModel, config: Config) -> dict[str, Any]:
                 'normalise': model.spec['normalise'],
             },
             'config': plain(config),
-            'config_text': config.pretty_text,
+            'config_text': text_of(config),
             'versions': {name: _version(name) for name in ('kestrel', *libraries)},
         }
     )

@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 
 from tasks.errors import UserError
 from tasks.model import VisionModel
-from tasks.plain import plain
+from tasks.plain import plain, text_of
 from tasks.report.page.document import document, write_page
 from tasks.report.page.drawings import curves_of, plot
 from tasks.report.page.findings import Findings, Section, score_tiles
@@ -160,7 +160,7 @@ def _facts_section(facts: Mapping[str, str], skips: Mapping[str, str], config: A
         files = list(skips.items())
         title = f'{len(files):,} files that could not be read'
         body.append(folded(title, table(('file', 'why'), files, words=['why'], limit=MOST_SKIPPED)))
-    body.append(folded('the whole config', element('pre', config.pretty_text)))
+    body.append(folded('the whole config', element('pre', text_of(config))))
     return Section('What was run', joined(body))
 
 

@@ -17,7 +17,7 @@ from tasks.data.loader import close_loader
 from tasks.errors import UserError
 from tasks.model import BatchAugment, Teach, VisionModel
 from tasks.outputs import MARK
-from tasks.plain import plain
+from tasks.plain import plain, text_of
 from tasks.training.device import pick_device
 from tasks.training.hooks.progress import ConsoleHandler, ProgressHook
 from tasks.training.hooks.saving import SaveHook, hooks_with_state, restore
@@ -235,7 +235,7 @@ class KestrelRunner(Runner):
             return  # it may yet turn out that this config cannot go on
         if self._train_loop is not None and self.rank == 0:
             name = Path(self.cfg.filename or 'config.py').name
-            text = f'# {MARK}: the config of this run\n{self.cfg.pretty_text}'
+            text = f'# {MARK}: the config of this run\n{text_of(self.cfg)}'
             (Path(self.work_dir) / name).write_text(text, encoding='utf-8')
 
 
