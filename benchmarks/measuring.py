@@ -126,11 +126,21 @@ def summarise(ends: list[float], batch_size: int) -> dict[str, float]:
     return result
 
 
-def finish(result: dict[str, float]) -> None:
+def finish(result: dict[str, Any]) -> None:
     """Hand one measurement to the parent process and end; loaders' processes need no ceremony here."""
     print('RESULT ' + json.dumps(result))
     sys.stdout.flush()
     os._exit(0)
+
+
+def run_side(side: str, *options: str) -> dict[str, Any]:
+    """Run this script again for one side, and return what it measured."""
+    command = [sys.executable, *sys.argv, '--side', side, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = next((each for each in done.stdout.splitlines() if each.startswith('RESULT ')), None)
+    if line is None:
+        sys.exit(done.stdout + done.stderr)
+    return json.loads(line.removeprefix('RESULT '))
 
 
 def alternate(sides: Sequence[str], rounds: int) -> dict[str, list[dict[str, float]]]:
@@ -138,12 +148,7 @@ def alternate(sides: Sequence[str], rounds: int) -> dict[str, list[dict[str, flo
     results: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side in results:
-            command = [sys.executable, *sys.argv, '--side', side]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            line = next((each for each in done.stdout.splitlines() if each.startswith('RESULT ')), None)
-            if line is None:
-                sys.exit(done.stdout + done.stderr)
-            results[side].append(json.loads(line.removeprefix('RESULT ')))
+            results[side].append(run_side(side))
             print(side, {key: round(value, 3) for key, value in results[side][-1].items()}, flush=True)
     return results
 

@@ -60,6 +60,8 @@ class SSDLiteHead(Head):
         negative_ratio, min_negatives: of 'hard_negatives': background boxes for each one with an object, and
             at least that many in an image.
         focal_alpha, focal_gamma: of 'focal'; see `torchvision.ops.sigmoid_focal_loss`.
+        label_smoothing: share of the goal that is spread evenly over all columns, background included, as in
+            `torch.nn.functional.cross_entropy`; with 'focal' by `_soft_focal_loss`.
         match_threshold: least IoU at which a default box is to find an object.
         box_weight: weight of the box loss against the class loss.
         score_threshold, nms_threshold, per_class, limit: what `decode` keeps; see `heads.boxes.suppress`.
@@ -85,6 +87,7 @@ class SSDLiteHead(Head):
             'class_loss': one_of(*CLASS_LOSSES),
             'min_negatives': whole(least=0),
             'focal_alpha': number(least=-1, most=1),  # below 0 switches it off, as in torchvision
+            'label_smoothing': number(least=0, below=1),
         }
     )
     min_maps = 2
@@ -107,6 +110,7 @@ class SSDLiteHead(Head):
         min_negatives: int = 3,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
         match_threshold: float = 0.5,
         box_weight: float = 1.0,
         score_threshold: float = 1e-8,
@@ -123,6 +127,7 @@ class SSDLiteHead(Head):
         self.scores, self.class_loss = scores, class_loss
         self.negative_ratio, self.min_negatives = negative_ratio, min_negatives
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.label_smoothing = label_smoothing
         self.match_threshold, self.box_weight = match_threshold, box_weight
         self.suppression = {
             'score_threshold': score_threshold,
@@ -212,12 +217,8 @@ class SSDLiteHead(Head):
 
         box_loss = F.smooth_l1_loss(offsets[positive], codes[positive], reduction='sum')
         if self.class_loss == 'focal':
-            from torchvision.ops import sigmoid_focal_loss
-
             goal = F.one_hot(wanted[~ignored], self.columns).to(logits.dtype)
-            class_loss = sigmoid_focal_loss(
-                logits[~ignored], goal, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction='sum'
-            )
+            class_loss = self._focal_loss(logits[~ignored], goal)
         else:
             losses = self._classify(logits, wanted)  # (B, N)
             negative = hard_negatives(
@@ -236,10 +237,24 @@ class SSDLiteHead(Head):
 
     def _classify(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Classification loss of every default box, (B, N)."""
+        smoothing = self.label_smoothing
         if self.scores == 'softmax':
-            return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction='none').view_as(wanted)
-        # Cross-entropy of all columns without a one-hot tensor: softplus(x) - x where the goal is 1.
-        return F.softplus(logits).sum(dim=2) - logits.gather(2, wanted[..., None])[..., 0]
+            losses = F.cross_entropy(
+                logits.flatten(0, 1), wanted.flatten(), reduction='none', label_smoothing=smoothing
+            )
+            return losses.view_as(wanted)
+        # Cross-entropy of all columns without a one-hot tensor: softplus(x) - goal * x, added up.
+        right = (1 - smoothing) * logits.gather(2, wanted[..., None])[..., 0]
+        return F.softplus(logits).sum(dim=2) - right - smoothing * logits.mean(dim=2)
+
+    def _focal_loss(self, logits: Tensor, goal: Tensor) -> Tensor:
+        """Focal loss of boxes (M, columns) against one-hot goals, added up."""
+        from torchvision.ops import sigmoid_focal_loss
+
+        options = {'alpha': self.focal_alpha, 'gamma': self.focal_gamma}
+        if self.label_smoothing == 0:
+            return sigmoid_focal_loss(logits, goal, **options, reduction='sum')
+        return _soft_focal_loss(logits, goal, smoothing=self.label_smoothing, **options)
 
     def _assign(
         self, targets: Sequence[Mapping[str, Tensor]], defaults: Tensor
@@ -325,6 +340,27 @@ class SSDLiteHead(Head):
     ) -> list[dict[str, Any]]:
         """Return the boxes of each image in its pixels; see `place_boxes`."""
         return place_boxes(answer, image_sizes, input_size=input_size, content_sizes=content_sizes)
+
+
+def _soft_focal_loss(logits: Tensor, goal: Tensor, *, smoothing: float, alpha: float, gamma: float) -> Tensor:
+    """Focal loss with goals between 0 and 1: least where the score is the goal.
+
+    |goal - score|^gamma in front of the cross-entropy is what 1 - p_t is for goals of 0 and 1 (Li et al.,
+    "Generalized focal loss", arXiv 2006.04388, equation 2).
+
+    Args:
+        logits: (M, K).
+        goal: one-hot, (M, K).
+        smoothing: share of the goal that is spread over the K columns.
+        alpha: weight of ones against zeros, by the goal before it is smoothed; below 0 for none.
+        gamma: exponent.
+    """
+    smooth = (1 - smoothing) * goal + smoothing / goal.shape[1]
+    losses = F.binary_cross_entropy_with_logits(logits, smooth, reduction='none')
+    losses = losses * (smooth - logits.sigmoid()).abs() ** gamma
+    if alpha >= 0:
+        losses = losses * (alpha * goal + (1 - alpha) * (1 - goal))
+    return losses.sum()
 
 
 def _extra_map(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:

@@ -58,11 +58,25 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
-        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+        exported = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if exported or images.device.type != 'cpu' or not _lies_in_rows(images):
+            return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+        # Of channels_last memory torch computes three numbers at a time, one pixel's; here a row of pixels.
+        # The same bits in a quarter of the time.
+        batch, channels, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels)
+        scale, shift = (each.flatten().repeat(width) for each in (self.scale, self.shift))
+        normalised = torch.addcmul(shift, rows.to(self.scale.dtype), scale)
+        return normalised.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def undo(self, images: Tensor) -> Tensor:
         """Return normalised images (B, 3, H, W) as float pixels, 0..255 again up to rounding."""
         return (images - self.shift) / self.scale
+
+
+def _lies_in_rows(images: Tensor) -> bool:
+    """Whether the pixels of images (B, 3, H, W) follow each other in memory, each with its three channels."""
+    return images.numel() > 0 and images.is_contiguous(memory_format=torch.channels_last)
 
 
 def agree(
