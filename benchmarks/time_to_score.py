@@ -4,7 +4,7 @@
 
 Three sides, each in a process of its own, as often as there are seeds:
 
-ours       `tasks.train` with a config of ours (`configs/linear_intel.py`), hooks and logging included.
+ours       `tasks.train` with a config of ours (`configs/linear_intel_fast.py`), hooks and logging included.
 theirs     the loop one writes first: torchvision's mobilenet_v2 and transforms, float32, batch 32, Adam 1e-4.
 reference  the same loop with the settings of torchvision's references/classification for this network:
            SGD 0.045 at batch 256, which is 0.0056 at batch 32, momentum 0.9, weight decay 4e-5, times 0.98
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--sides', nargs='+', choices=SIDES, default=list(SIDES))
     parser.add_argument('--workers', type=int, default=2)
-    parser.add_argument('--config', default='configs/linear_intel.py')
+    parser.add_argument('--config', default='configs/linear_intel_fast.py')
     parser.add_argument('--cfg-options', nargs='*', default=[], help='of our side')
     parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument('--seed', type=int, help=argparse.SUPPRESS)

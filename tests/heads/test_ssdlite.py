@@ -220,7 +220,8 @@ def test_smoothed_focal_loss_is_least_at_its_goal_and_the_plain_one_without_smoo
     torch.testing.assert_close(_soft_focal_loss(logits, goal, smoothing=0.0, **options), plain)
     best = (goal * 0.7 + 0.1).logit().requires_grad_()
     _soft_focal_loss(best, goal, smoothing=0.3, **options).backward()
-    assert best.grad is not None and best.grad.abs().max() < 1e-4
+    assert best.grad is not None
+    assert best.grad.abs().max() < 1e-4
     _, head = detector(num_classes=2, class_loss='focal', focal_alpha=alpha, label_smoothing=0.3)
     found = head._focal_loss(logits, goal)
     torch.testing.assert_close(found, _soft_focal_loss(logits, goal, smoothing=0.3, **options))

@@ -1,5 +1,8 @@
 """A teacher adds to the losses and to nothing else; what it says is a reference's KL divergence."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +192,42 @@ def test_a_taught_run_resumes_to_the_bit_and_its_checkpoint_holds_no_teacher(
     (tmp_path / 'teacher/best.pth').write_bytes(other.read_bytes())
     with pytest.raises(UserError, match='taught by other weights'):
         train(load_config(taught, ['train_cfg.max_epochs=3']), work_dir=str(tmp_path / 'parts'), resume=True)
+
+
+PARTED = """
+    model['norm_eval'] = True
+    model['head'] = dict(type='LinearHead', dropout=0.0)
+    optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05))
+    param_scheduler = []
+    distill = dict(teacher={teacher!r}, weight=0.9, temperature=2.0)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_and_resume_are_taught_like_one_with_twice_the_batch(
+    write_config: WriteConfig, tmp_path: Path, root: Path
+) -> None:
+    config = load_config(write_config('train_cfg = dict(max_epochs=1)'))
+    train(config, work_dir=str(tmp_path / 'teacher'))
+    file = write_config(PARTED.format(teacher=str(tmp_path / 'teacher/best.pth')))
+    options = ['train_dataloader.batch_size=8', 'train_cfg.max_epochs=2']
+    train(load_config(file, options), work_dir=str(tmp_path / 'one'))
+    command = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone']
+    command += [str(root / 'tools/train.py'), str(file), '--launcher', 'pytorch', '--resume']
+    for epochs in ('1', '2'):
+        done = subprocess.run(
+            [sys.executable, *command, '--work-dir', str(tmp_path / 'two'), '--epochs', epochs],
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count('teacher/best.pth') >= 1
+    one, two = (read_checkpoint(tmp_path / name / 'last.pth') for name in ('one', 'two'))
+    assert one['iter'] == two['iter'] == 6
+    for key, value in one['state_dict'].items():
+        torch.testing.assert_close(two['state_dict'][key], value, atol=1e-4, rtol=1e-4, msg=key)
 
 
 @pytest.mark.parametrize(
