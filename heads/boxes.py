@@ -9,9 +9,13 @@ SSDLite was trained with (`multiple_grid_anchor_generator`, `faster_rcnn_box_cod
 checkpoint to load.
 """
 
+import contextlib
+import importlib.util
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -227,9 +231,7 @@ def suppress(
     Returns:
         boxes (K, 4), scores (K,), class indices int64 (K,), best first.
     """
-    from torchvision.ops import batched_nms
-
-    num_classes = scores.shape[1]
+    nms, num_classes = _nms_operator(), scores.shape[1]
     flat = scores.flatten()
     eligible = int((flat > score_threshold).sum())
     count = min(eligible, FIRST_CANDIDATES)
@@ -240,14 +242,33 @@ def suppress(
         # GPUs have none.
         place = 'cpu' if boxes.device.type == 'mps' else boxes.device
         candidates = boxes[order // num_classes].to(place).double()
-        kept = batched_nms(candidates, best.to(place).double(), labels.to(place), iou_threshold)
-        kept = kept.to(boxes.device)
+        if count:
+            apart = labels.to(place) * (candidates.max() - candidates.min() + 1)
+            candidates = candidates + apart[:, None]
+        kept = nms(candidates, best.to(place).double(), iou_threshold).to(boxes.device)
         if per_class < limit:
             kept = kept[_rank_in_class(labels[kept]) < per_class]
         if len(kept) >= limit or count == eligible:
             kept = kept[:limit]
             return boxes[order[kept] // num_classes], best[kept], labels[kept]
         count = min(eligible, 4 * count)
+
+
+@cache
+def _nms_operator() -> Any:
+    """Return torchvision's operator, without torchvision where that can be.
+
+    Its operators are a library of their own. To import the package around it brings torch's compiler along:
+    a second that a first picture would wait for.
+    """
+    spec = importlib.util.find_spec('torchvision')
+    for folder in [] if spec is None else spec.submodule_search_locations or []:
+        for library in Path(folder).glob('_C*'):
+            with contextlib.suppress(OSError):
+                torch.ops.load_library(str(library))
+    if not hasattr(torch.ops.torchvision, 'nms'):
+        import torchvision  # noqa: F401
+    return torch.ops.torchvision.nms
 
 
 def to_pixels(

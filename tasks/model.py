@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.base import BACKBONES
@@ -34,7 +33,7 @@ class NonFiniteLossError(ArithmeticError):
     """The loss is NaN or infinite; the weights have not been touched by it."""
 
 
-class VisionModel(Predicts, BaseModel):
+class VisionModel(Predicts, nn.Module):
     """A backbone and a head, paired.
 
     Args:
@@ -96,8 +95,26 @@ class VisionModel(Predicts, BaseModel):
         )
         self.to(memory_format=torch.channels_last)
 
+    # The next four are what mmengine asks of a model. Its own base class has them, too; to import that is to
+    # import all of torch's distributed training, seconds that every prediction would wait for.
+    def train_step(self, data: Mapping[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
+        """Take a step of the optimiser for a batch; return the losses."""
+        with optim_wrapper.optim_context(self):
+            losses = self(**self.data_preprocessor(data), mode='loss')
+        total, log = self.parse_losses(losses)
+        optim_wrapper.update_params(total)
+        return log
+
+    def val_step(self, data: Mapping[str, Any]) -> list[Any]:
+        """Return the results of a batch."""
+        return self(**self.data_preprocessor(data), mode='predict')
+
+    def data_preprocessor(self, data: Any, training: bool = False) -> Any:
+        """Return a batch on the model's device."""
+        return on_device(data, self.device)
+
     def init_weights(self) -> None:
-        """Do nothing: backbone and head have initialised themselves. (mmengine calls this.)"""
+        """Do nothing: backbone and head have initialised themselves."""
 
     def train(self, mode: bool = True) -> 'VisionModel':
         super().train(mode)
@@ -107,7 +124,7 @@ class VisionModel(Predicts, BaseModel):
                     module.eval()
         return self
 
-    def forward(  # type: ignore[override]  # mmengine passes a batch by keyword
+    def forward(
         self,
         images: Tensor,
         targets: Any = None,
@@ -171,3 +188,14 @@ class VisionModel(Predicts, BaseModel):
         finally:
             if was_training:
                 self.train()
+
+
+def on_device(data: Any, device: torch.device) -> Any:
+    """Return tensors, or lists and dicts of them, on a device; what else is in them stays."""
+    if isinstance(data, Tensor):
+        return data.to(device)
+    if isinstance(data, Mapping):
+        return {key: on_device(value, device) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [on_device(value, device) for value in data]
+    return data

@@ -30,10 +30,10 @@ class Normalise(nn.Module):
             raise ValueError(f'mean and std need 3 numbers each, std above 0; got {mean} and {std}')
         self.mean, self.std = tuple(mean), tuple(std)
         # In double precision first: the two roundings together stay below one unit in the last place.
-        std64 = torch.tensor(std, dtype=torch.float64)
-        mean64 = torch.tensor(mean, dtype=torch.float64)
-        self.register_buffer('scale', (1 / (255 * std64)).float().view(3, 1, 1))
-        self.register_buffer('shift', (-mean64 / std64).float().view(3, 1, 1))
+        scale = [1 / (255 * each) for each in std]
+        shift = [-middle / each for middle, each in zip(mean, std, strict=True)]
+        self.register_buffer('scale', torch.tensor(scale).view(3, 1, 1))
+        self.register_buffer('shift', torch.tensor(shift).view(3, 1, 1))
 
     @property
     def mean_pixel(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tasks.build import build_model, evaluation_stage, load_config
 from tasks.checkpoints.file import read_checkpoint
@@ -75,7 +76,7 @@ def model_from_checkpoint(content: Mapping[str, Any], *, source: str) -> VisionM
 
     # First without memory for its weights: a file asks for no more of it than it brings.
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), _WithoutDraws():
             outline = build()
     except UserError:  # the true reason comes below; or a class of one's own reads numbers while it is built
         outline = None
@@ -87,6 +88,20 @@ def model_from_checkpoint(content: Mapping[str, Any], *, source: str) -> VisionM
     check_weights(model, content['state_dict'], source=source)
     model.load_state_dict(content['state_dict'])
     return model
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves out random numbers, which for tensors without memory torch draws by way of its compiler.
+
+    To import that takes longer than everything else of loading a model.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, '__name__', '') in ('normal_', 'uniform_'):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def check_weights(model: VisionModel, state: Mapping[str, Tensor], *, source: str) -> None:

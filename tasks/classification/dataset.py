@@ -1,6 +1,8 @@
 """Folder-per-class data sets: any user's folders, Kaggle's Intel scenes, ImageNet."""
 
+import importlib.util
 import os
+import runpy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,18 +158,23 @@ def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the 1000 wnids in sorted order, and a unique English name for each.
 
     wnids come from timm, names from torchvision; the two names that occur twice (crane, maillot)
-    get their wnid appended.
+    get their wnid appended. Both are read from the libraries' files: to import these takes seconds.
     """
-    from timm.data.imagenet_info import ImageNetInfo
-    from torchvision.models import MobileNet_V2_Weights
-
-    wnids = tuple(ImageNetInfo('imagenet-1k').label_names())
-    names = MobileNet_V2_Weights.IMAGENET1K_V1.meta['categories']
+    wnids = tuple(_file_of('timm', 'data/_info/imagenet_synsets.txt').read_text('utf-8').split())
+    names = runpy.run_path(str(_file_of('torchvision', 'models/_meta.py')))['_IMAGENET_CATEGORIES']
     counts = Counter(names)
     unique = (
         name if counts[name] == 1 else f'{name} ({wnid})' for name, wnid in zip(names, wnids, strict=True)
     )
     return wnids, tuple(unique)
+
+
+def _file_of(package: str, file: str) -> Path:
+    """Return a file of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f'No module named {package!r}', name=package)
+    return Path(spec.origin).parent / file
 
 
 def find_split(root: Path, split: str) -> Path:
