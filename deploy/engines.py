@@ -63,7 +63,7 @@ class ExportedModel(Predicts, nn.Module):
             )
         self.predictor = Predictor(
             self._outputs,
-            head=_Placing(head, self.description),  # type: ignore[arg-type]  # all that is asked of it is `predict`
+            head=_placing(head, self.description),  # type: ignore[arg-type]  # all that is asked of it is there
             task=self.task,
             classes=self.classes,
             preprocess=self.preprocess,
@@ -111,7 +111,8 @@ class ExportedModel(Predicts, nn.Module):
         if pictures.dtype != np.uint8 or not fits or 0 in pictures.shape[1:]:
             raise UserError(
                 f'{self.path} takes RGB uint8 pictures (batch, {shape[1]}, {shape[2]}, 3), got '
-                f'{pictures.dtype} {pictures.shape}: bring them there, or export another with --size any'
+                f'{pictures.dtype} {pictures.shape}: bring them (or their tiles) there, or export another '
+                'with --size any'
             )
         run, batch = self._start(names), self.description.batch
         if batch is None:
@@ -152,13 +153,21 @@ class ExportedModel(Predicts, nn.Module):
 class _Placing:
     """What stands for the head where the program has decoded already."""
 
-    def __init__(self, head: Head, description: Description) -> None:
+    def __init__(self, head: Any, description: Description) -> None:
         self._head, self._description = head, description
 
     def predict(
         self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], **where: Any
     ) -> Any:
         """Return one answer per image; see `Head.predict`."""
+        raw, (answer, where) = self._description.raw, self._found(outputs, image_sizes, where)
+        call = self._head.predict if raw else self._head.place
+        return call(answer, image_sizes, **where)
+
+    def _found(
+        self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], where: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return what the head gave, decoded unless the program is raw, and the sizes that go with it."""
         description = self._description
         # All pictures of a batch have one size.
         geometry = description.geometry_of(image_sizes[0])
@@ -166,6 +175,21 @@ class _Placing:
             contents = [geometry.content] * len(image_sizes)
             where = {'input_size': description.network, 'content_sizes': contents}
         if description.raw:
-            return self._head.predict(unnamed(outputs, description.raw), image_sizes, **where)
-        answer = description.form.restore(outputs, geometry)
-        return self._head.place(answer, image_sizes, **where)
+            return unnamed(outputs, description.raw), where
+        return description.form.restore(outputs, geometry), where
+
+
+class _PlacingScores(_Placing):
+    """The same for a head that says the scores of every pixel."""
+
+    def score_maps(
+        self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], **where: Any
+    ) -> Any:
+        """Return one map per image; see `heads.score_map`."""
+        answer, where = self._found(outputs, image_sizes, where)
+        scores = answer if self._description.raw else answer['scores']
+        return self._head.score_maps(scores, image_sizes, **where)
+
+
+def _placing(head: Head, description: Description) -> _Placing:
+    return (_PlacingScores if hasattr(head, 'score_maps') else _Placing)(head, description)

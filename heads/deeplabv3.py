@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import HEADS, IGNORE, ClassRows, Head
+from heads.score_map import ScoreMap, line
 from layers import ConvNormActivation
 from layers.options import CLASS_WEIGHTS, NORM_OPTIONS, SHARE, SWITCH, check_options, number, whole
 
@@ -253,6 +254,24 @@ class DeepLabV3Head(Head):
                 winner = resized_winner(pixels, size)
             answers.append({'mask': classes.to(torch.uint8)[winner].cpu().numpy()})
         return answers
+
+    def score_maps(
+        self,
+        outputs: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int],
+        content_sizes: Sequence[tuple[int, int] | None],
+    ) -> list[ScoreMap]:
+        """Return the scores of every pixel of each image, of which `place` says the best; see `predict`."""
+        maps = []
+        for cells, size, content in zip(outputs.cpu(), image_sizes, content_sizes, strict=True):
+            rows, columns = (
+                line(*each, align_corners=self.align_corners)
+                for each in zip(cells.shape[1:], input_size, content or input_size, size, strict=True)
+            )
+            maps.append(ScoreMap(cells, rows, columns))
+        return maps
 
 
 def possible_winners(cells: Tensor) -> Tensor:

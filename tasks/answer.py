@@ -22,13 +22,12 @@ from heads.base import Head
 from tasks.data.ahead import ahead
 from tasks.data.augment import Augment
 from tasks.data.folders import find_images
-from tasks.data.images import ImageError, read_image
+from tasks.data.images import ImageError, Picture, to_image
 from tasks.data.samples import SampleInfo
 from tasks.data.tiles import tile_places
 from tasks.errors import UserError
 from tasks.task import Task
 
-Picture = str | Path | np.ndarray
 # RGB uint8 (B, 3, H, W) -> what the head's `forward` returns.
 Network = Callable[[Tensor], Any]
 RETURNED_FROM = 0.05  # score of the detections that are returned when nothing else is asked for
@@ -100,20 +99,31 @@ class Predictor:
         """
         if len(images) == 0:
             return []
-        outputs = in_float32((network or self.network)(images))
-        # Decoding is cheap and wants the full range of float32.
-        with torch.autocast(device_of(outputs).type, enabled=False):
-            answers = self.head.predict(
-                outputs,
-                [info.size for info in infos],
-                input_size=(images.shape[2], images.shape[3]),
-                content_sizes=[info.content for info in infos],
-            )
+        answers = self._said(self.head.predict, images, infos, network=network)
         kept = pictures or [None] * len(infos)
         return [
             self.task.result(**answer, class_names=self.classes, image=picture, path=info.path or None)
             for answer, info, picture in zip(answers, infos, kept, strict=True)
         ]
+
+    def _said(
+        self,
+        call: Callable[..., list[Any]],
+        images: Tensor,
+        infos: Sequence[SampleInfo],
+        *,
+        network: Network | None = None,
+    ) -> list[Any]:
+        """Return what `call`, a method of the head, makes of the network's outputs: one a picture."""
+        outputs = in_float32((network or self.network)(images))
+        # Decoding is cheap and wants the full range of float32.
+        with torch.autocast(device_of(outputs).type, enabled=False):
+            return call(
+                outputs,
+                [info.size for info in infos],
+                input_size=(images.shape[2], images.shape[3]),
+                content_sizes=[info.content for info in infos],
+            )
 
     def predict(
         self,
@@ -231,9 +241,11 @@ class Predictor:
                 skipped[str(picture)] = reason
                 warnings.warn(f'skipped {picture}: {reason}', stacklevel=2)
 
+    @torch.inference_mode()
     def _predict_tiles(self, picture: Picture, image: np.ndarray, *, tiles: int, threshold: float) -> Any:
         result = self.task.result
         places = tile_places(image.shape[0], image.shape[1], tiles)
+        score_maps = getattr(self.head, 'score_maps', None) if hasattr(result, 'from_score_maps') else None
         if result.tiles_with_whole and len(places) > 1:
             places.insert(0, (0, 0, image.shape[1], image.shape[0]))
         answers = []
@@ -242,10 +254,14 @@ class Predictor:
                 np.ascontiguousarray(image[top:bottom, left:right])
                 for left, top, right, bottom in places[start : start + TILES_AT_A_TIME]
             ]
-            found = self._predict_batch([(each, each) for each in part])
-            answers += [each.above(threshold) if hasattr(each, 'above') else each for each in found]
+            for images, infos, _ in self._batches([(each, each) for each in part]):
+                answers += self._said(score_maps, images, infos) if score_maps else self.answer(images, infos)
         path = None if isinstance(picture, np.ndarray) else str(picture)
-        return result.from_tiles(answers, places, class_names=self.classes, image=image, path=path)
+        kept = {'class_names': self.classes, 'image': image, 'path': path}
+        if score_maps:
+            return result.from_score_maps(answers, places, **kept)
+        answers = [each.above(threshold) if hasattr(each, 'above') else each for each in answers]
+        return result.from_tiles(answers, places, **kept)
 
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
@@ -253,6 +269,16 @@ class Predictor:
 
     def _predict_batch(self, pairs: Sequence[tuple[Picture, np.ndarray]]) -> list[Any]:
         """Answer for pictures with their pixels."""
+        return [
+            each
+            for images, infos, originals in self._batches(pairs)
+            for each in self.answer(images, infos, pictures=originals)
+        ]
+
+    def _batches(
+        self, pairs: Sequence[tuple[Picture, np.ndarray]]
+    ) -> Iterator[tuple[Tensor, list[SampleInfo], list[np.ndarray]]]:
+        """Yield the network's inputs, RGB uint8 (B, 3, h, w), what is known of each, and its picture."""
         originals = [image for _, image in pairs]
         inputs = [self.to_input(original) for original in originals]
         infos = [
@@ -267,11 +293,9 @@ class Predictor:
         # Inputs of one size share a batch; transforms that keep sizes give batches of one.
         alike = len({each.shape for each in inputs}) == 1
         groups = [slice(None)] if alike else [slice(place, place + 1) for place in range(len(inputs))]
-        results = []
         for group in groups:
             images = torch.from_numpy(np.stack(inputs[group])).permute(0, 3, 1, 2)
-            results += self.answer(images, infos[group], pictures=originals[group])
-        return results
+            yield images, infos[group], originals[group]
 
 
 class Predicts:
@@ -324,19 +348,3 @@ def device_of(outputs: Any) -> torch.device:
     if isinstance(outputs, Tensor):
         return outputs.device
     return device_of(next(iter(outputs.values() if isinstance(outputs, Mapping) else outputs)))
-
-
-def to_image(picture: Picture) -> np.ndarray:
-    """Read a user's own picture, turned as its EXIF says, or check an array."""
-    if isinstance(picture, (str, Path)):
-        return read_image(picture)
-    if not isinstance(picture, np.ndarray):
-        raise UserError(
-            f'a picture must be a path or an RGB uint8 array, got {type(picture).__name__} (of a PIL image: '
-            "np.asarray(image.convert('RGB')))"
-        )
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise UserError(
-            f'a picture must be RGB uint8 (height, width, 3), got {picture.dtype} {picture.shape}'
-        )
-    return picture

@@ -31,6 +31,9 @@ MAX_PIXELS = 178_956_970
 Reduce = Callable[[int, int], int]
 
 
+Picture = str | Path | np.ndarray
+
+
 class Photograph(NamedTuple):
     """A picture as read.
 
@@ -86,6 +89,22 @@ def is_image_name(path: Path | str) -> bool:
 def read_image(path: Path | str, *, exif: str = 'auto', size: Sequence[int] | None = None) -> np.ndarray:
     """Read a picture as RGB uint8, (H, W, 3); see `read_photograph`."""
     return read_photograph(path, exif=exif, size=size).image
+
+
+def to_image(picture: Picture) -> np.ndarray:
+    """Read a user's own picture, turned as its EXIF says, or check an array."""
+    if isinstance(picture, (str, Path)):
+        return read_image(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UserError(
+            f'a picture must be a path or an RGB uint8 array, got {type(picture).__name__} (of a PIL image: '
+            "np.asarray(image.convert('RGB')))"
+        )
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise UserError(
+            f'a picture must be RGB uint8 (height, width, 3), got {picture.dtype} {picture.shape}'
+        )
+    return picture
 
 
 def read_photograph(path: Path | str, *, exif: str = 'auto', size: Sequence[int] | None = None) -> Photograph:

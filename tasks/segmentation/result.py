@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
+from heads.score_map import ScoreMap
 from tasks.data.formats.masks import voc_palette, write_mask
 from tasks.data.kept import class_indices, picture_to_draw
 from tasks.data.tiles import Place
 from tasks.outputs import note
 from tasks.report.drawing import BACKGROUND, INK, at_least_wide, fitting_font
 from tasks.report.text import shown
-from tasks.segmentation.tiles import join_masks
+from tasks.segmentation.tiles import blend_scores, join_masks
 
 OPACITY = 0.55
 LEGEND_LIMIT = 12  # classes in a legend, the largest first
@@ -52,6 +53,13 @@ class SegmentationResult:
     ) -> 'SegmentationResult':
         """Return the result of a picture from those of its tiles; see `tasks.segmentation.tiles`."""
         return cls(join_masks([each.mask for each in results], places), **kept)
+
+    @classmethod
+    def from_score_maps(
+        cls, maps: Sequence[ScoreMap], places: Sequence[Place], **kept: Any
+    ) -> 'SegmentationResult':
+        """Return the same from what the head scored in the tiles, blended where they overlap."""
+        return cls(blend_scores(maps, places), **kept)
 
     def to_palette(self) -> Image.Image:
         """Return a PIL picture of mode P: class indices, and VOC's palette."""
@@ -199,8 +207,12 @@ class SegmentationResult:
         *,
         classes: str | int | Sequence[str | int] | None = None,
         opacity: float = OPACITY,
+        in_place: bool = False,
     ) -> np.ndarray:
-        """Return what `overlay` does as an array, RGB uint8: a frame of a video."""
+        """Return what `overlay` does as an array, RGB uint8: a frame of a video.
+
+        `in_place`: laid over the picture itself.
+        """
         import cv2
 
         if not 0 <= opacity <= 1:
@@ -215,7 +227,7 @@ class SegmentationResult:
             shown[int(self.class_names[0] == 'background') :] = 1
         colours = cv2.applyColorMap(self.mask, np.ascontiguousarray(voc_palette()[:, None]))
         mixed = cv2.addWeighted(colours, opacity, image, 1 - opacity, 0)
-        return cv2.copyTo(mixed, cv2.LUT(self.mask, shown), image.copy())
+        return cv2.copyTo(mixed, cv2.LUT(self.mask, shown), image if in_place else image.copy())
 
     def preview(self) -> Image.Image:
         """Return what a contact sheet shows."""

@@ -65,6 +65,28 @@ def test_files_answer_like_the_checkpoint(exported: Exported, case: tuple[str, s
 
 
 @pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_files_answer_in_tiles_like_the_checkpoint(exported: Exported, task: str, ending: str) -> None:
+    folder = exported(task, 'symmetric')
+    (picture,) = generated_pictures((230, 310), count=1)
+    model, program = load_model(folder / 'best.pth'), load_model(folder / f'best{ending}')
+    for tiles in (2, 64):  # 64: fewer, for there is no tile smaller than 32 pixels
+        check_same([model.predict(picture, tiles=tiles)], [program.predict(picture, tiles=tiles)])
+
+
+def test_tiles_that_a_program_of_one_size_does_not_take_are_refused(
+    small_checkpoint: Callable[..., Path],
+) -> None:
+    checkpoint = small_checkpoint('segmentation')
+    export(checkpoint, ['onnx'], out=checkpoint.parent, size=(80, 120))
+    program = load_model(checkpoint.with_suffix('.onnx'))
+    (picture,) = generated_pictures((80, 120), count=1)
+    assert program.predict(picture).mask.shape == (80, 120)
+    with pytest.raises(UserError, match=r'takes .* \(batch, 80, 120, 3\), .* --size any'):
+        program.predict(picture, tiles=2)
+
+
+@pytest.mark.parametrize('ending', ENDINGS)
 def test_the_bare_program_takes_any_number_of_pictures(exported: Exported, ending: str) -> None:
     program = ExportedModel(exported('detection', 'same') / f'best{ending}')
     pictures = generated_pictures((96, 96), count=3)

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
+from heads import DeepLabV3Head
+from heads.score_map import ScoreMap
 from tasks.data.tiles import tile_places
 from tasks.detection.result import DetectionResult
 from tasks.errors import UserError
+from tasks.segmentation import tiles as segmentation_tiles
 from tasks.segmentation.result import SegmentationResult
 
 NAMES = ('background', 'cat')
@@ -80,6 +84,59 @@ def test_masks_of_tiles_join_to_the_whole() -> None:
     places = tile_places(*mask.shape, 3)
     parts = [SegmentationResult(mask[top:bottom, left:right], NAMES) for left, top, right, bottom in places]
     np.testing.assert_array_equal(SegmentationResult.from_tiles(parts, places, class_names=NAMES).mask, mask)
+
+
+def whole_map(classes: int, height: int, width: int) -> ScoreMap:
+    """Return scores whose pixels read cells in any way."""
+    torch.manual_seed(0)
+    return ScoreMap(torch.randn(classes, 7, 9), torch.rand(height, 7), torch.rand(width, 9))
+
+
+@pytest.mark.parametrize('strip', [1, 30_000, segmentation_tiles.STRIP])
+def test_scores_of_tiles_blend_to_those_of_the_whole(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever part of the picture is computed at a time."""
+    monkeypatch.setattr(segmentation_tiles, 'STRIP', strip)
+    cells, rows, columns = whole_map(5, 120, 170)
+    expected = (rows @ cells @ columns.T).argmax(dim=0).numpy()
+    places = tile_places(120, 170, 3)
+    parts = [
+        ScoreMap(cells, rows[top:bottom], columns[left:right] + 0) for left, top, right, bottom in places
+    ]
+    found = SegmentationResult.from_score_maps(parts, places, class_names=NAMES).mask
+    assert found.dtype == np.uint8
+    assert (found == expected).mean() > 0.999  # sums in another order
+
+
+def test_where_tiles_disagree_the_surer_one_has_more_of_their_overlap() -> None:
+    """Where each pixel took the class of one tile, the border lay in the middle whatever the scores."""
+    places = [(0, 0, 100, 40), (60, 0, 160, 40)]
+
+    def border(left_score: float, right_score: float) -> int:
+        sides = [torch.tensor([left_score, 0.0]), torch.tensor([0.0, right_score])]
+        maps = [ScoreMap(each.view(2, 1, 1), torch.ones(40, 1), torch.ones(100, 1)) for each in sides]
+        mask = SegmentationResult.from_score_maps(maps, places, class_names=NAMES).mask
+        assert (mask == mask[:1]).all()
+        return int((mask[0] == 0).sum())
+
+    assert border(1, 1) == 80
+    assert border(3, 1) == 90
+    assert border(1, 3) == 70
+
+
+@pytest.mark.parametrize('align_corners', [True, False])
+@pytest.mark.parametrize(
+    ('content', 'size'), [(None, (65, 97)), (None, (33, 300)), ((65, 40), (65, 40)), ((30, 97), (60, 194))]
+)
+def test_a_score_map_has_the_mask_that_the_head_places(
+    align_corners: bool, content: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    head = DeepLabV3Head([8], [16], num_classes=6, hidden_channels=8, align_corners=align_corners).eval()
+    outputs, where = torch.randn(1, 6, 5, 7), {'input_size': (65, 97), 'content_sizes': [content]}
+    (scores,) = head.score_maps(outputs, [size], **where)
+    assert (scores.rows.shape, scores.columns.shape) == ((size[0], 5), (size[1], 7))
+    mask = (scores.rows @ scores.cells @ scores.columns.T).argmax(dim=0).numpy()
+    assert (mask == head.predict(outputs, [size], **where)[0]['mask']).mean() > 0.999
 
 
 def test_detections_are_indexed_sliced_and_filtered() -> None:
