@@ -13,15 +13,13 @@ from tasks.data.dataset import VisionDataset
 from tasks.report.evidence.calibration import calibrate
 from tasks.report.evidence.intervals import ends_of, intervals
 from tasks.report.page.calibration import calibration_section
-from tasks.report.page.drawings import heat_map
+from tasks.report.page.confusions import commonest, confusion_section, listed
 from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
-from tasks.report.page.markup import Html, element, joined, name, table
+from tasks.report.page.markup import Html, element, joined, name
 from tasks.report.page.pictures import case, gallery, small
 
 WORST = 18  # pictures shown
 EXAMPLES = 3  # of the weakest class
-HEAT_MAP_CLASSES = 30
-CONFUSIONS = 20
 
 
 class Answers(NamedTuple):
@@ -61,7 +59,7 @@ def findings(
     """
     names = report['class_names']
     confusion = np.array(report['confusion_matrix'], dtype=np.int64).reshape(len(names), len(names))
-    scores, classes = _scores(report, answers, names)
+    scores, classes = _scores(report, answers, confusion)
     found = Findings(scores, weakest_first(classes))
     if not len(answers.picture):
         found.notes.append('no picture could be looked at: there are no scores')
@@ -77,15 +75,16 @@ def findings(
         class_section(found.classes, score='accuracy', count='pictures', note='most often taken for')
     )
     if len(names) > 1:
-        found.sections.append(_confusion_section(confusion, names))
+        found.sections.append(confusion_section(confusion, names, unit='pictures', by_share=False))
     found.sections.append(_worst_section(shown))
     found.sections.append(calibration_section(calibrate(answers.score, answers.right), answers='answers'))
     return found
 
 
 def _scores(
-    report: Mapping[str, Any], answers: Answers, names: Sequence[str]
+    report: Mapping[str, Any], answers: Answers, confusion: np.ndarray
 ) -> tuple[list[Score], list[Score]]:
+    names = report['class_names']
     count = len(names)
 
     def score(weights: np.ndarray) -> np.ndarray:
@@ -106,52 +105,25 @@ def _scores(
     ]
     classes = []
     for place, (title, entry) in enumerate(report['per_class'].items()):
-        other = entry['confused_with'] or ''
-        classes.append(Score(title, entry['accuracy'], *ends_of(ends, 3 + place), entry['images'], other))
+        others = listed([names[each] for each in commonest(confusion[place], place)])
+        classes.append(Score(title, entry['accuracy'], *ends_of(ends, 3 + place), entry['images'], others))
     return scores, classes
 
 
 def _weakest_section(weakest: Score, confusion: np.ndarray, names: Sequence[str], shown: 'Cases') -> Section:
     place = names.index(weakest.title)
-    wrong = confusion[place].copy()
-    wrong[place] = 0
-    other = int(wrong.argmax())
+    others = commonest(confusion[place], place)
+    times, total = int(confusion[place, others[0]]), int(confusion[place].sum())
     words = element(
         'p', element('strong', name(weakest.title)), f' has the lowest accuracy, {weakest.value:.3f}'
         f'{f" ({weakest.interval()})" if weakest.interval() else ""}. It is most often taken for ',
-        element('strong', name(names[other])), f': {wrong[other]:,} of {confusion[place].sum():,} pictures.',
+        element('strong', name(listed([names[each] for each in others]), limit=120)),
+        f': {times:,} of {total:,} pictures{" each" if len(others) > 1 else ""}.',
     )  # fmt: skip
     answers = shown.answers
-    rows = np.flatnonzero((answers.target == place) & (answers.label == other))
+    rows = np.flatnonzero((answers.target == place) & np.isin(answers.label, others))
     rows = rows[np.argsort(-answers.score[rows], kind='stable')][:EXAMPLES]
     return Section('Weakest class', joined([words, shown.gallery(rows)]))
-
-
-def _confusion_section(confusion: np.ndarray, names: Sequence[str]) -> Section:
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    places = np.flatnonzero(wrong)
-    order = places[np.argsort(-wrong.ravel()[places], kind='stable')][:CONFUSIONS]
-    rows = []
-    for place in order.tolist():
-        true, predicted = (int(each) for each in divmod(place, len(names)))
-        if wrong[true, predicted]:
-            share = wrong[true, predicted] / confusion[true].sum()
-            rows.append(
-                (name(names[true]), name(names[predicted]), f'{wrong[true, predicted]:,}', f'{share:.1%}')
-            )
-    parts: list[Html] = []
-    if len(names) <= HEAT_MAP_CLASSES:
-        parts.append(heat_map(confusion, names, percent=False))
-    else:
-        parts.append(
-            element(
-                'p', f'{len(names):,} classes are too many for a matrix; metrics.json has it.', class_='quiet'
-            )
-        )
-    columns = ('true class', 'taken for', 'pictures', 'of its pictures')
-    parts.append(table(columns, rows, words=['taken for'], caption='the commonest confusions'))
-    return Section('Confusions', joined(parts))
 
 
 def _worst_section(shown: 'Cases') -> Section:

@@ -9,22 +9,38 @@ from PIL import Image
 from tasks.data.again import picture_again
 from tasks.data.annotations import Annotations
 from tasks.data.dataset import VisionDataset
-from tasks.detection.errors import CLASS, IGNORED, KINDS, MISSED, RIGHT, Errors, Verdicts, find_errors, judge
+from tasks.detection.errors import (
+    BACKGROUND,
+    BOTH,
+    CLASS,
+    DOUBLE,
+    IGNORED,
+    KINDS,
+    PLACE,
+    RIGHT,
+    Errors,
+    Verdicts,
+    find_errors,
+    judge,
+)
 from tasks.detection.matches import ClassMatches, draws_for, precisions
 from tasks.report.boxes import draw_boxes
 from tasks.report.evidence.calibration import calibrate
 from tasks.report.evidence.intervals import ends_of, intervals
 from tasks.report.page.calibration import calibration_section
+from tasks.report.page.confusions import listed
 from tasks.report.page.drawings import Curve, plot
 from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
 from tasks.report.page.markup import Html, bar, element, joined, name, table
-from tasks.report.page.pictures import case, gallery, small
+from tasks.report.page.pictures import WIDE_SIDE, case, gallery, small
+from tasks.report.text import shown
 
 SHOWN_FROM = 0.3  # score of the detections that pictures show
 CALIBRATED_FROM = 0.05
 WORST, EXAMPLES = 12, 3
 MOST_BOXES = 15  # in a picture: more would hide it
-SIDE = 480  # of a picture when boxes are drawn into it
+TITLE = 17  # pixels of the titles' letters in a picture, which a page shows at two thirds of its size or more
+TITLE_LIMIT = 16  # letters of a class name there
 GREEN, RED, ORANGE = 1, 0, 4  # among the colours of `tasks.report.boxes`
 MEANINGS = {
     'class': 'the right place, the wrong class',
@@ -33,6 +49,13 @@ MEANINGS = {
     'double': 'a second box on an object already found',
     'background': 'nothing is there',
     'missed': 'an object that no box came near',
+}
+CAPTIONS = {
+    CLASS: 'of the wrong class',
+    PLACE: 'at the wrong place',
+    BOTH: 'of the wrong class at the wrong place',
+    DOUBLE: 'double',
+    BACKGROUND: 'where nothing is',
 }
 
 Found = Mapping[int, Sequence[np.ndarray]]
@@ -66,14 +89,14 @@ def findings(
         result.notes.append('the data has no objects to find: there is no score')
     elif not report['AP50']:
         result.notes.append('not one object was found')
-    shown = Cases(annotations, found, dataset)
+    cases = Cases(annotations, found, dataset)
     weakest = next((each for each in result.classes if each.value is not None and each.value < 1), None)
     if weakest is not None:
-        result.sections.append(_weakest_section(weakest, names.index(weakest.title), errors, shown))
+        result.sections.append(_weakest_section(weakest, names.index(weakest.title), errors, cases))
     result.sections.append(
         class_section(result.classes, score='AP50', count='objects', note='what went wrong')
     )
-    result.sections.append(_error_section(errors, shown))
+    result.sections.append(_error_section(errors, cases))
     if precision.size:
         result.sections.append(_curve_section(precision, result.classes, names))
     worst = worst_pictures(errors)
@@ -82,7 +105,7 @@ def findings(
         f'By the scores of wrong boxes and the objects not found, of what scores {SHOWN_FROM} or more. '
         'Green: found, and right. Red: not found, and wrong. Orange: the right class at the wrong place.',
     )
-    body = joined([words, shown.gallery(worst)]) if worst else element('p', 'No picture is wrong.')
+    body = joined([words, cases.gallery(worst)]) if worst else element('p', 'No picture is wrong.')
     result.sections.append(Section('Most wrong', body))
     kept = errors.scores >= CALIBRATED_FROM
     answers = f'boxes that score {CALIBRATED_FROM} or more (right: IoU 0.5 with an object of the class)'
@@ -114,20 +137,22 @@ def _scores(
     lost = np.bincount(
         np.concatenate([np.zeros(0, np.int64), *errors.lost.values()]).astype(int), minlength=count
     )
-    taken: dict[int, tuple[int, int]] = {}
-    for (true, other), times in errors.confused.items():
-        taken[true] = max(taken.get(true, (0, 0)), (times, other))
+    taken: dict[int, dict[int, int]] = {}
+    for (true, other), times in sorted(errors.confused.items()):
+        taken.setdefault(true, {})[other] = times
     classes = []
     for place, (title, entry) in enumerate(report['per_class'].items()):
-        note = f'{lost[place]:,} not found' if lost[place] else ''
-        if place in taken:
-            times, other = taken[place]
-            note += f'{", " if note else ""}{times} taken for {names[other]}'
+        notes = [f'{lost[place]:,} not found'] if lost[place] else []
+        if others := taken.get(place):
+            most = max(others.values())
+            tied = listed([names[other] for other, times in others.items() if times == most])
+            notes.append(f'{most:,} taken for {tied}')
+        note = ', '.join(notes)
         classes.append(Score(title, entry['AP50'], *ends_of(ends, 2 + count + place), entry['objects'], note))
     return scores, classes
 
 
-def _weakest_section(weakest: Score, place: int, errors: Errors, shown: 'Cases') -> Section:
+def _weakest_section(weakest: Score, place: int, errors: Errors, cases: 'Cases') -> Section:
     interval = f' ({weakest.interval()})' if weakest.interval() else ''
     words = element(
         'p',
@@ -136,13 +161,14 @@ def _weakest_section(weakest: Score, place: int, errors: Errors, shown: 'Cases')
         f'{SHOWN_FROM} or more: ',
         element('strong', name(weakest.note or 'wrong boxes', limit=120)),
         f', of {weakest.count:,} objects.',
+        '' if any(true == place for true, _ in errors.confused) else ' It is taken for no other class.',
     )
     times = {index: int((labels == place).sum()) for index, labels in errors.lost.items()}
     worst = sorted((index for index in times if times[index]), key=lambda index: (-times[index], index))
-    return Section('Weakest class', joined([words, shown.gallery(worst[:EXAMPLES])]))
+    return Section('Weakest class', joined([words, cases.gallery(worst[:EXAMPLES])]))
 
 
-def _error_section(errors: Errors, shown: 'Cases') -> Section:
+def _error_section(errors: Errors, cases: 'Cases') -> Section:
     most = max([*errors.costs.values(), 1e-9])
     rows = [
         (title, MEANINGS[title], *(f'{each:,}' for each in errors.counts[kind]), f'{errors.costs[kind]:.3f}',
@@ -158,7 +184,7 @@ def _error_section(errors: Errors, shown: 'Cases') -> Section:
     parts = [words, table(columns, rows, words=('what it is', ' '))]
     if errors.confused:
         pairs = sorted(errors.confused.items(), key=lambda each: (-each[1], each[0]))[:20]
-        names = shown.annotations.class_names
+        names = cases.annotations.class_names
         lines = [(name(names[true]), name(names[other]), f'{times:,}') for (true, other), times in pairs]
         columns = ('true class', 'taken for', 'boxes')
         parts.append(table(columns, lines, words=['taken for'], caption='the commonest confusions'))
@@ -196,12 +222,13 @@ class Cases:
 
     def __init__(self, annotations: Annotations, found: Found, dataset: VisionDataset | None) -> None:
         self.annotations, self.found, self.dataset = annotations, found, dataset
+        self.titles = [shown(each, limit=TITLE_LIMIT) for each in annotations.class_names]
 
     def gallery(self, pictures: Sequence[int]) -> Html:
         """Return some pictures."""
         if self.dataset is None:
             return element('p', 'The pictures are not at hand.', class_='quiet')
-        return gallery([case(*self.seen(index)) for index in pictures])
+        return gallery([case(*self.seen(index), wide=True) for index in pictures], wide=True)
 
     def seen(self, index: int) -> tuple[str, str, list[tuple[str, Image.Image]]]:
         """Return a picture's caption, path and views."""
@@ -219,23 +246,23 @@ class Cases:
         image = picture_again(dataset, index)
         if image is None:
             return f'{caption} (the file can no longer be read)', dataset.paths[index], []
-        picture = small(image, side=SIDE)
+        picture = small(image, side=WIDE_SIDE)
         scale = picture.width / image.shape[1]
-        names = self.annotations.class_names
+        names = self.titles
         titles = [
             names[label] + (' (crowd)' if many else '')
             for label, many in zip(truth_labels, crowd, strict=True)
         ]
         colours = np.where(verdicts.found | crowd, GREEN, RED)
-        left = draw_boxes(picture, truth * scale, titles, colours)
+        left = draw_boxes(picture, truth * scale, titles, colours, font_size=TITLE)
         titles = [
             f'{names[label]} {score:.2f}' + (f' {KINDS[int(kind)]}' if int(kind) in KINDS else '')
             for label, score, kind in zip(labels, scores, verdicts.kinds, strict=True)
         ]
         good = np.isin(verdicts.kinds, (RIGHT, IGNORED))
-        colours = np.where(good, GREEN, np.where(verdicts.kinds == 1, ORANGE, RED))
+        colours = np.where(good, GREEN, np.where(verdicts.kinds == PLACE, ORANGE, RED))
         few = slice(MOST_BOXES)
-        right = draw_boxes(picture, boxes[few] * scale, titles[few], colours[few])
+        right = draw_boxes(picture, boxes[few] * scale, titles[few], colours[few], font_size=TITLE)
         title = (
             'answer' if len(boxes) <= MOST_BOXES else f'answer, the {MOST_BOXES} best of {len(boxes)} boxes'
         )
@@ -244,7 +271,7 @@ class Cases:
 
 def _caption(verdicts: Verdicts, crowd: np.ndarray) -> str:
     parts = [f'{int(verdicts.found.sum())} of {int((~crowd).sum())} objects found']
-    counts = {kind: int((verdicts.kinds == kind).sum()) for kind in KINDS if kind != MISSED}
-    counts[CLASS] = counts.get(CLASS, 0)
-    parts += [f'{times} {KINDS[kind]}' for kind, times in counts.items() if times]
+    for kind, words in CAPTIONS.items():
+        if times := int((verdicts.kinds == kind).sum()):
+            parts.append(f'{times} {"box" if times == 1 else "boxes"} {words}')
     return ', '.join(parts)

@@ -11,15 +11,13 @@ from tasks.data.again import picture_again
 from tasks.data.dataset import VisionDataset
 from tasks.data.formats.masks import voc_palette
 from tasks.report.evidence.intervals import ends_of, intervals
-from tasks.report.page.drawings import heat_map
+from tasks.report.page.confusions import commonest, confusion_section, listed
 from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
-from tasks.report.page.markup import Html, element, joined, name, table
+from tasks.report.page.markup import Html, element, joined, name
 from tasks.report.page.pictures import case, gallery
 from tasks.segmentation.evidence import OF_A_CLASS, WORST, Counts, KeptMask
 
 OPACITY = 0.6
-HEAT_MAP_CLASSES = 30
-CONFUSIONS = 20
 
 
 def findings(
@@ -35,7 +33,7 @@ def findings(
     """
     names = report['class_names']
     confusion = np.array(report['confusion_matrix'], dtype=np.int64).reshape(len(names), len(names))
-    scores, classes = _scores(report, counts)
+    scores, classes = _scores(report, counts, confusion)
     found = Findings(scores, weakest_first(classes))
     if not report['images']:
         found.notes.append('no picture could be looked at: there are no scores')
@@ -53,7 +51,7 @@ def findings(
         class_section(found.classes, score='IoU', count='pixels', note='most often taken for')
     )
     if len(names) > 1:
-        found.sections.append(_confusion_section(confusion, names))
+        found.sections.append(confusion_section(confusion, names, unit='pixels', by_share=True))
     shown = cases.worst(WORST)
     words = element(
         'p', 'The pictures with the lowest mean IoU over their own classes. White: not labelled, not counted.'
@@ -65,7 +63,9 @@ def findings(
     return found
 
 
-def _scores(report: Mapping[str, Any], counts: Counts) -> tuple[list[Score], list[Score]]:
+def _scores(
+    report: Mapping[str, Any], counts: Counts, confusion: np.ndarray
+) -> tuple[list[Score], list[Score]]:
     picture, lines = counts.flat()
     classes = len(report['class_names'])
     labels = lines[:, 0]
@@ -88,48 +88,26 @@ def _scores(report: Mapping[str, Any], counts: Counts) -> tuple[list[Score], lis
         Score(key, report[key] if report['pixels'] else None, *ends_of(ends, place), report['pixels'])
         for place, key in enumerate(('miou', 'pixel_accuracy', 'mean_accuracy'))
     ]
-    per_class = [
-        Score(title, entry['iou'], *ends_of(ends, 3 + place), entry['pixels'], entry['confused_with'] or '')
-        for place, (title, entry) in enumerate(report['per_class'].items())
-    ]
+    names, per_class = report['class_names'], []
+    for place, (title, entry) in enumerate(report['per_class'].items()):
+        others = listed([names[each] for each in commonest(confusion[place], place)])
+        per_class.append(Score(title, entry['iou'], *ends_of(ends, 3 + place), entry['pixels'], others))
     return scores, per_class
 
 
 def _weakest_section(weakest: Score, confusion: np.ndarray, names: Sequence[str], cases: 'Cases') -> Section:
     place = names.index(weakest.title)
-    wrong = confusion[place].copy()
-    wrong[place] = 0
-    other, total = int(wrong.argmax()), max(1, int(confusion[place].sum()))
-    taken = (
-        joined([' Most often taken for ', element('strong', name(names[other])),
-                f': {wrong[other] / total:.1%} of its pixels.'])
-        if wrong[other] else ' Its own pixels are right; others are taken for it.'
-    )  # fmt: skip
+    others, total = commonest(confusion[place], place), max(1, int(confusion[place].sum()))
+    taken: object = ' Its own pixels are right; others are taken for it.'
+    if others:
+        title = element('strong', name(listed([names[each] for each in others]), limit=120))
+        share = f': {confusion[place, others[0]] / total:.1%} of its pixels'
+        taken = joined([' Most often taken for ', title, share, ' each.' if len(others) > 1 else '.'])
     words = element(
         'p', element('strong', name(weakest.title)), f' has the lowest IoU, {weakest.value:.3f}'
         f'{f" ({weakest.interval()})" if weakest.interval() else ""}.', taken,
     )  # fmt: skip
     return Section('Weakest class', joined([words, cases.gallery(cases.of_class(place))]))
-
-
-def _confusion_section(confusion: np.ndarray, names: Sequence[str]) -> Section:
-    true = confusion.sum(axis=1)
-    shares = confusion / np.maximum(true[:, None], 1)
-    np.fill_diagonal(shares, 0)
-    rows = []
-    for place in np.argsort(-shares, axis=None, kind='stable')[:CONFUSIONS].tolist():
-        row, column = (int(each) for each in divmod(place, len(names)))
-        if shares[row, column]:
-            rows.append((name(names[row]), name(names[column]), f'{shares[row, column]:.1%}'))
-    parts: list[Html] = []
-    if len(names) <= HEAT_MAP_CLASSES:
-        parts += [
-            heat_map(confusion, names, percent=True),
-            element('p', 'In percent of the true class.', class_='quiet'),
-        ]
-    columns = ('true class', 'taken for', 'of its pixels')
-    parts.append(table(columns, rows, words=['taken for'], caption='the commonest confusions'))
-    return Section('Confusions', joined(parts))
 
 
 class Cases:

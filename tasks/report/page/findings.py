@@ -7,6 +7,7 @@ from typing import Any
 from tasks.report.page.markup import Html, bar, element, name, table
 
 MOST_CLASSES = 1000  # whose scores go into the page's data
+NOTE_LIMIT = 120  # letters of a note in a table
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ def class_section(
             'none' if not each.count else f'{each.count:,}',
             '-' if each.value is None else f'{each.value:.3f}',
             each.interval(),
+            # Before the bar, which a phone has no room for.
+            *([name(each.note, limit=NOTE_LIMIT) if each.note else ''] if note else []),
             bar(each.value, each.low, each.high),
-            *([name(each.note) if each.note else ''] if note else []),
         )
-        for each in classes
+        for each in classes[:limit]
     ]
-    columns = ['class', count, score, '95 % interval', ' ', *([note] if note else [])]
-    words = (' ', note)
-    body = table(columns, rows, words=words, caption='weakest first', limit=limit)
+    columns = ['class', count, score, '95 % interval', *([note] if note else []), ' ']
+    body = table(columns, rows, words=(' ', note), caption='weakest first', limit=limit, total=len(classes))
     return Section('Classes', body)
 
 

@@ -74,6 +74,7 @@ def table(
     words: Sequence[str] = (),
     caption: str = '',
     limit: int = TABLE_LIMIT,
+    total: int | None = None,
 ) -> Html:
     """Return a table that scrolls sideways on a narrow screen.
 
@@ -83,6 +84,7 @@ def table(
         words: columns that hold words; the others but the first hold numbers, set flush right.
         caption: a line above it.
         limit: rows shown; a line below says how many are left out.
+        total: rows that there are, where `rows` are the first of them only.
     """
     wordy = [index == 0 or column in words for index, column in enumerate(columns)]
     styles = [('words' if index else None) if each else 'number' for index, each in enumerate(wordy)]
@@ -95,7 +97,7 @@ def table(
     ]
     parts: list[Html] = [element('caption', caption)] if caption else []
     whole = element('table', *parts, element('thead', head), element('tbody', *body))
-    left = len(rows) - limit
+    left = (len(rows) if total is None else total) - limit
     rest = element('p', f'{left:,} more rows are left out here.', class_='quiet') if left > 0 else ''
     return joined([element('div', whole, class_='scroll'), rest])
 

@@ -10,6 +10,7 @@ from PIL import Image
 from tasks.report.page.markup import Html, element, escaped, name
 
 SIDE = 360  # pixels of the longer side
+WIDE_SIDE = 480  # of one that is shown large
 QUALITY = 78
 
 
@@ -20,11 +21,11 @@ def small(image: np.ndarray, *, side: int = SIDE) -> Image.Image:
     return picture
 
 
-def picture_element(picture: Image.Image, text: str) -> Html:
-    """Return a picture with its bytes in it, scaled down to `SIDE`, and what it shows in words."""
-    if max(picture.size) > SIDE:
+def picture_element(picture: Image.Image, text: str, *, side: int = SIDE) -> Html:
+    """Return a picture with its bytes in it, scaled down to `side`, and what it shows in words."""
+    if max(picture.size) > side:
         picture = picture.copy()
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.convert('RGB').save(file, 'JPEG', quality=QUALITY, optimize=True)
     data = base64.b64encode(file.getvalue()).decode()
@@ -34,23 +35,29 @@ def picture_element(picture: Image.Image, text: str) -> Html:
     )  # fmt: skip
 
 
-def case(caption: object, path: str, views: Sequence[tuple[str, Image.Image]]) -> Html:
+def case(caption: object, path: str, views: Sequence[tuple[str, Image.Image]], *, wide: bool = False) -> Html:
     """Return one picture seen several ways, side by side.
 
     Args:
         caption: what was wrong.
         path: of the picture.
         views: (what it shows, picture).
+        wide: for pictures with words in them: larger, and one below the other on a phone.
     """
+    side = WIDE_SIDE if wide else SIDE
     pair = [
-        element('div', element('span', title), picture_element(picture, title)) for title, picture in views
+        element('div', element('span', title), picture_element(picture, title, side=side))
+        for title, picture in views
     ]
     file = element('div', name(path.replace('\\', '/').rsplit('/', 1)[-1]), class_='file', title=path[-500:])
     return element(
-        'figure', element('div', *pair, class_='pair'), element('figcaption', escaped(caption), file)
+        'figure',
+        element('div', *pair, class_='pair'),
+        element('figcaption', escaped(caption), file),
+        class_='wide' if wide else None,
     )
 
 
-def gallery(cases: Sequence[Html]) -> Html:
-    """Return cases in a grid."""
-    return element('div', *cases, class_='pictures')
+def gallery(cases: Sequence[Html], *, wide: bool = False) -> Html:
+    """Return cases in a grid; `wide` as they are."""
+    return element('div', *cases, class_='pictures wide' if wide else 'pictures')

@@ -44,6 +44,9 @@ svg{width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--quie
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr));gap:18px}
 .pair{display:flex;gap:4px}.pair div{flex:1 1 0;min-width:0}.pair span{font-size:.75rem;color:var(--quiet)}
 .pair img{width:100%;display:block;border-radius:4px}
+.pictures.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,560px),1fr))}
+.wide .pair{flex-wrap:wrap}.wide .pair div{flex-basis:240px}
+@media(max-width:520px){.bar{width:64px}}
 .file{font-size:.75rem;color:var(--quiet)}
 .cells td,.cells th{padding:3px 6px;text-align:right;border:1px solid var(--paper)}
 .cells th:first-child{text-align:left}

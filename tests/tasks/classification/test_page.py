@@ -55,6 +55,13 @@ def test_the_weakest_class_comes_first_with_its_commonest_confusion() -> None:
     assert '<bdi>dog</bdi></strong>: 3 of 7 pictures' in section.body
 
 
+def test_classes_that_tie_for_the_commonest_confusion_are_all_named() -> None:
+    rows = [(1, 2, 0.9)] * 2 + [(1, 0, 0.8)] * 2 + [(1, 1, 0.9)] * 2 + [(0, 0, 0.9), (2, 2, 0.9)]
+    found = metric_of(['car', 'cat', 'dog'], rows).findings()
+    assert 'car and dog</bdi></strong>: 2 of 6 pictures each.' in found.sections[0].body
+    assert found.classes[0].note == 'car and dog'
+
+
 @pytest.mark.parametrize(
     ('rows', 'names', 'said'),
     [
