@@ -72,7 +72,9 @@ def main() -> None:
 
     from tasks.checkpoints.load import load_model
     from tasks.predict.video import predict_video
+    from tasks.training.cpu import tune_cpu
 
+    tune_cpu()  # as the command does
     model = load_model(arguments.checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         video = Path(scratch) / 'video.mp4'

@@ -78,7 +78,9 @@ def main() -> None:
     from tasks.predict.inputs import find_inputs
     from tasks.predict.names import video_names
     from tasks.predict.video import predict_video
+    from tasks.training.cpu import tune_cpu
 
+    tune_cpu()
     inputs = find_inputs(arguments.inputs)  # a misspelt path should not wait for the model
     model = load_model(arguments.checkpoint, device=arguments.device)
     if arguments.engine == 'auto':

@@ -227,7 +227,7 @@ class DetectionResult:
     def painted(
         self, image: np.ndarray | None = None, *, score_threshold: float = DRAWN_FROM, **look: Any
     ) -> np.ndarray:
-        """Return what `draw` does as an array, RGB uint8: a frame of a video."""
+        """Return what `draw` does as an array, RGB uint8: a frame of a video; `look` as `paint_boxes`."""
         shown = self.above(score_threshold)
         titles = [
             f'{self.class_names[label]} {score:.2f}'

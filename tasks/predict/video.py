@@ -7,6 +7,7 @@ frames as a phone's orientation note says.
 import itertools
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -42,6 +43,14 @@ class Moment(NamedTuple):
 
     number: int
     at: float
+
+
+class _Done(NamedTuple):
+    """A frame as it was read, the annotated one (maybe in the same memory), and its line."""
+
+    frame: np.ndarray
+    drawn: np.ndarray
+    line: str
 
 
 def predict_video(
@@ -92,15 +101,15 @@ def predict_video(
             file.write(json.dumps(about) + '\n')
             stack.enter_context(closing(film))
 
-            def finish(moment: Moment, image: np.ndarray, result: Any) -> tuple[np.ndarray, str]:
-                del image  # the result has it
+            def finish(moment: Moment, image: np.ndarray, result: Any) -> _Done:
                 found = {key: value for key, value in result.summary().items() if key != 'path'}
                 line = {'frame': moment.number, 'time': round(moment.at, 3), **found}
-                return _frame(result, score_threshold), json.dumps(line) + '\n'
+                return _Done(image, _frame(result, score_threshold), json.dumps(line) + '\n')
 
-            def write(done: tuple[np.ndarray, str]) -> None:
-                film.write(done[0], reel.rate)
-                file.write(done[1])
+            def write(done: _Done) -> None:
+                film.write(done.drawn, reel.rate)
+                file.write(done.line)
+                reel.reuse(done.frame)
 
             frames = ahead(reel.read, itertools.count(), threads=1, waiting=WAITING)
             reading = stack.enter_context(closing(frames))
@@ -158,12 +167,14 @@ class _Source:
         self.stated = 0 if self.camera else max(0, round(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.expected = (min(self.stated, round(seconds * self.rate)) if seconds else self.stated) or None
         self.start = time.monotonic()
+        self._spare: deque[np.ndarray] = deque(maxlen=2 * WAITING)
 
     def read(self, number: int) -> tuple[Moment, np.ndarray] | None:
         """Return the next frame, RGB uint8; None behind the last."""
         import cv2
 
-        good, frame = self.capture.read()
+        # New memory for every frame costs more than converting its colours: the system clears each page.
+        good, frame = self.capture.read(self._spare.pop()) if self._spare else self.capture.read()
         if not good:
             return None
         at = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -173,7 +184,11 @@ class _Source:
             at = number / self.rate
         if self.seconds is not None and at > self.seconds:
             return None
-        return Moment(number, at), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        return Moment(number, at), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame)
+
+    def reuse(self, frame: np.ndarray) -> None:
+        """Take back the memory of a frame that nobody looks at any more."""
+        self._spare.append(frame)
 
     def close(self) -> None:
         self.capture.release()
@@ -188,7 +203,7 @@ class _Film:
         self._writer: Any = None
 
     def write(self, frame: np.ndarray, rate: float) -> None:
-        """Append a frame, RGB uint8 with even sides, each of the first one's size."""
+        """Append a frame, RGB uint8 with even sides, each of the first one's size; it becomes BGR."""
         import cv2
 
         if self._writer is None:
@@ -198,7 +213,7 @@ class _Film:
                 raise UserError(
                     f'cannot write the video {self.path}: is there room, and may one write there?'
                 )
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR, dst=frame))
         self.frames += 1
 
     def close(self) -> None:
@@ -214,12 +229,15 @@ def _until_end(reading: Any) -> Iterator[tuple[Moment, np.ndarray]]:
 
 
 def _frame(result: Any, score_threshold: float | None) -> np.ndarray:
-    """Return the annotated frame, RGB uint8 with even sides, of one size whatever is found."""
+    """Return the annotated frame, RGB uint8 with even sides, of one size whatever is found.
+
+    It may be the result's own picture, painted over.
+    """
     import cv2
 
     options = {} if score_threshold is None else {'score_threshold': score_threshold}
     paint = getattr(result, 'painted', None)
-    image = np.asarray(result.draw(**options)) if paint is None else paint(**options)
+    image = np.array(result.draw(**options)) if paint is None else paint(in_place=True, **options)
     down, right = image.shape[0] % 2, image.shape[1] % 2
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE) if down or right else image
 

@@ -45,6 +45,7 @@ def paint_boxes(
     *,
     line_width: int | None = None,
     font_size: float | None = None,
+    in_place: bool = False,
 ) -> np.ndarray:
     """Return a copy of a picture with boxes in their class's colour and a title at each.
 
@@ -58,13 +59,14 @@ def paint_boxes(
         line_width: of the boxes, in pixels of the returned picture; by default 1/300 of its longer side.
         font_size: of the titles, in the same pixels; by default 1/50 of that side, and less where boxes are
             much smaller than the picture. 0 leaves the titles out.
+        in_place: paint into `pixels` and return them, unless they have to be enlarged.
 
     Raises:
         ValueError: a width below 1 or a size below 0.
     """
     if (line_width is not None and line_width < 1) or (font_size is not None and font_size < 0):
         raise ValueError(f'line_width {line_width} must be at least 1, font_size {font_size} at least 0')
-    canvas, scale = _enlarged(pixels)
+    canvas, scale = _enlarged(pixels, in_place=in_place)
     side = max(canvas.shape[:2])
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 1, None) * scale
     largest = float(np.median(np.sqrt(sides.prod(axis=1)))) if len(boxes) else side
@@ -79,12 +81,12 @@ def paint_boxes(
     return canvas
 
 
-def _enlarged(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a copy, a small picture's enlarged, and by how much."""
+def _enlarged(pixels: np.ndarray, *, in_place: bool) -> tuple[np.ndarray, float]:
+    """Return a copy, or the picture itself, a small one's enlarged, and by how much."""
     height, width = pixels.shape[:2]
     scale = ENLARGED_TO / max(height, width)
     if scale <= 1:
-        return pixels.copy(), 1.0
+        return pixels if in_place else pixels.copy(), 1.0
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)), scale
 

@@ -52,6 +52,36 @@ def test_every_frame_is_answered_with_its_time_and_drawn(model: VisionModel, tmp
     assert predict_video(model, str(source), tmp_path / 'short', seconds=0.45).frames == 5
 
 
+@pytest.mark.parametrize(
+    ('head', 'taps'), [('SSDLiteHead', ('stage6_expand', 'last')), ('DeepLabV3Head', ('stage7',))]
+)
+def test_frames_that_are_painted_in_place_stay_apart(
+    head: str, taps: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Their memory is used again for later ones."""
+    model = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.1, 'taps': taps},
+        {'type': head},
+        classes=('background', 'cat'),
+        preprocess=[{'type': 'Resize', 'height': 64, 'width': 64}],
+    ).eval()
+    writer = cv2.VideoWriter(str(tmp_path / 'a.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 10, (640, 482))
+    for number in range(40):
+        writer.write(np.full((482, 640, 3), (200, 4 * number, 20), np.uint8))
+    writer.release()
+    done = predict_video(model, str(tmp_path / 'a.mp4'), tmp_path / 'out')
+    drawn = cv2.VideoCapture(str(done.video))
+    shades = []
+    while (frame := drawn.read()[1]) is not None:
+        shades.append(np.median(frame, axis=(0, 1)).tolist())
+    assert len(shades) == done.frames == 40
+    assert [each['frame'] for each in lines_of(done.lines)[1:]] == list(range(40))
+    blue, green, red = np.array(shades).T
+    assert (np.diff(green) >= 0).all()  # each is brighter than the one before, masks and all
+    assert len(set(green)) > 25
+    assert blue.min() > red.max()
+
+
 def test_a_users_video_is_not_replaced(model: VisionModel, tmp_path: Path) -> None:
     source = make_video(tmp_path / 'a.mp4')
     (tmp_path / 'out').mkdir()
