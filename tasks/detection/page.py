@@ -145,8 +145,8 @@ def _scores(
         notes = [f'{lost[place]:,} not found'] if lost[place] else []
         if others := taken.get(place):
             most = max(others.values())
-            tied = listed([names[other] for other, times in others.items() if times == most])
-            notes.append(f'{most:,} taken for {tied}')
+            tied = [names[other] for other, times in others.items() if times == most]
+            notes.append(f'{most:,} {"each " if len(tied) > 1 else ""}taken for {listed(tied)}')
         note = ', '.join(notes)
         classes.append(Score(title, entry['AP50'], *ends_of(ends, 2 + count + place), entry['objects'], note))
     return scores, classes

@@ -12,6 +12,7 @@ from tasks.data.dataset import VisionDataset
 from tasks.data.formats.masks import voc_palette
 from tasks.report.evidence.intervals import ends_of, intervals
 from tasks.report.page.confusions import commonest, confusion_section, listed
+from tasks.report.page.drawings import legend_entry
 from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
 from tasks.report.page.markup import Html, element, joined, name
 from tasks.report.page.pictures import case, gallery
@@ -166,5 +167,5 @@ class Cases:
             if self.names[label] == 'background':
                 continue
             colour = '#' + ''.join(f'{int(each):02x}' for each in palette[label])
-            parts += [element('span', class_='key', style=f'background:{colour}'), name(self.names[label])]
+            parts.append(legend_entry(colour, self.names[label]))
         return parts

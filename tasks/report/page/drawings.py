@@ -71,12 +71,16 @@ def plot(
         else:
             parts.append(element('path', d='M' + 'L'.join(points), class_='curve', style=colour))
     legend = [
-        joined([element('span', class_='key', style=f'background:var(--c{index})'), name(each.title)])
-        for index, each in enumerate(curves)
-        if len(curves) > 1
+        legend_entry(f'var(--c{index})', each.title) for index, each in enumerate(curves) if len(curves) > 1
     ]
     more = [f' (and {left_out} more)'] if left_out > 0 else []
     return element('figure', element('figcaption', title, *legend, *more), _drawing(title, parts))
+
+
+def legend_entry(colour: str, title: str) -> Html:
+    """Return a square of a colour, in CSS, and what it stands for, on one line."""
+    key = element('span', class_='key', style=f'background:{colour}')
+    return element('span', key, name(title), class_='entry')
 
 
 def reliability(title: str, confidence: np.ndarray, right: np.ndarray, counts: np.ndarray) -> Html:

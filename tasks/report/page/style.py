@@ -40,6 +40,7 @@ th{font-weight:600;color:var(--quiet);white-space:nowrap}.number{text-align:righ
 figure{margin:0}figcaption{font-size:.875rem;margin:4px 0}
 svg{width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--quiet)}
 .grid{stroke:var(--line);stroke-width:1}.curve{fill:none;stroke-width:2;stroke-linejoin:round}
+.entry{display:inline-block}
 .key{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 5px 0 12px;vertical-align:-1px}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr));gap:18px}
 .pair{display:flex;gap:4px}.pair div{flex:1 1 0;min-width:0}.pair span{font-size:.75rem;color:var(--quiet)}
