@@ -1,7 +1,7 @@
 """What tiles find in a large picture: a detector's small objects, a segmentation network's pixels.
 
     python benchmarks/tiles.py work_dirs/ssdlite_demo/best.pth
-    python benchmarks/tiles.py work_dirs/deeplabv3_demo/best.pth --objects 120 --sizes 150 500
+    python benchmarks/tiles.py work_dirs/deeplabv3_demo/best.pth --objects 45 --sizes 150 450
 
 The picture is made first, out of what tools/make_demo_data.py draws: one background, objects apart from each
 other. An object is found by a box of its class that scores 0.3 or more with an IoU of at least 0.5. Masks are

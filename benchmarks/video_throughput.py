@@ -4,9 +4,11 @@
 
 The video is made first: photographs, each panned for three seconds. 'Whole' decodes it, predicts, draws,
 encodes and writes a line of JSON per frame; 'network' is nothing but forward passes of one frame at a time
-with all threads, or of eight. A program of tools/export.py instead of a checkpoint is measured in its own
-engine. Beside the ratio of speeds stands that of processor times, which tells more on a machine with other
-work: what the whole would reach of a network that keeps every core busy, if it did so, too.
+with all threads, or of eight; 'copy' decodes the video and encodes it again. What network and copy take of
+the cores together is the least that the whole can take. 'Lines only' is the whole without the annotated
+video. A program of tools/export.py instead of a checkpoint is measured in its own engine. Beside the ratio of
+speeds stands that of processor times, which tells more on a machine with other work: what the whole would
+reach of a network that keeps every core busy, if it did so, too.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -71,7 +75,7 @@ def main() -> None:
     import torch
 
     from tasks.checkpoints.load import load_model
-    from tasks.predict.video import predict_video
+    from tasks.predict.video import _Film, predict_video
     from tasks.training.cpu import tune_cpu
 
     tune_cpu()  # as the command does
@@ -90,13 +94,31 @@ def main() -> None:
                 model.predictor.network(images[start : start + batch])
             return count // batch * batch
 
+        def copy() -> int:
+            capture, target = cv2.VideoCapture(str(video)), str(Path(scratch) / 'copy.mp4')
+            writer = cv2.VideoWriter(target, cv2.VideoWriter.fourcc(*'mp4v'), RATE, tuple(arguments.size))
+            for _ in range(count):
+                writer.write(capture.read()[1])
+            writer.release()
+            return count
+
         def whole() -> int:
             return predict_video(model, str(video), Path(scratch) / 'out', seconds=arguments.part).frames
+
+        def counted(film: Any, frame: np.ndarray, rate: float) -> None:
+            film.frames += 1
+            film.path.touch()
+
+        def lines_only() -> int:
+            with mock.patch.object(_Film, 'write', counted):
+                return whole()
 
         sides = {
             'network, 1 at a time': lambda: network(1),
             'network, 8 at a time': lambda: network(8),
+            'copy': copy,
             'whole': whole,
+            'lines only': lines_only,
         }
         if arguments.whole:
             whole_video = predict_video(model, str(video), Path(scratch) / 'all')
