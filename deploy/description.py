@@ -1,12 +1,14 @@
 """What a program says of itself, as JSON inside its file: enough to use it, and to score it on its data."""
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
 from tasks.data.augment import Augment
+from tasks.data.images import MAX_PIXELS
 from tasks.errors import UserError
 
 FORMAT = 1
@@ -17,7 +19,8 @@ DATA_KEYS = (
     'test_dataloader',
     'evaluator',
 )  # of a config: what it is scored on
-Size = tuple[int, int]
+Side = Annotated[int, pydantic.Field(ge=1, le=MAX_PIXELS)]
+Size = tuple[Side, Side]
 
 
 class Values(pydantic.BaseModel):
@@ -63,13 +66,22 @@ class Description(pydantic.BaseModel):
     content: Size | None
     raw: Literal['tensor', 'dict', 'tuple'] | None
     model: dict[str, Any]
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    channels: tuple[Side, ...]
+    strides: tuple[Side, ...]
     source: str
     sha256: str
     metrics: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str | None]
+
+    @pydantic.field_validator('input')
+    @classmethod
+    def _takes_pictures(cls, values: Values) -> Values:
+        shape = values.shape
+        sides = [side for side in shape if isinstance(side, int)]
+        if len(shape) != 4 or shape[3] != 3 or min(sides) < 1 or math.prod(sides) > 3 * MAX_PIXELS:
+            raise ValueError(f'expected (batch, height, width, 3), got {shape}'[:200])
+        return values
 
     def geometry_of(self, size: Size) -> Geometry:
         """Return the sizes that go with a picture of this (height, width), if any may come."""

@@ -5,7 +5,8 @@ looked up in registries, as for checkpoints. docs/deploy.md says what each engin
 file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from deploy.formats import Run, format_of
 from deploy.program import unnamed
 from heads.base import HEADS, Head
 from tasks.answer import Predictor, Predicts
+from tasks.checkpoints.trust import check_part, check_transforms
 from tasks.errors import UserError
 from tasks.registry import build
 from tasks.task import find_task
+
+LONGEST_REASON = 300  # letters of an engine's own words in a message
+NUMBERS = ('label', 'labels', 'mask')  # of classes, in a head's answer
+DIFFERS = 'does not answer as it says of itself, export the checkpoint again'
 
 
 class ExportedModel(Predicts, nn.Module):
@@ -43,14 +49,16 @@ class ExportedModel(Predicts, nn.Module):
         self.path = Path(path).expanduser()
         self._threads = threads or torch.get_num_threads()
         self._runs: dict[tuple[str, ...], Run] = {}
-        if not self.path.exists():
+        if not (self.path.is_file() or self.path.is_dir()):  # a pipe would be waited for
             raise UserError(f'there is no exported program {self.path}')
         self.format = format_of(self.path)
         self._module = self.format.module()
         self.description: Description = read_description(self._try(self._module.read, self.path), self.path)
-        self.task, self.classes = find_task(self.description.task), self.description.classes
+        self.classes = self.description.classes
         self.names = tuple(each.name for each in self.description.outputs)
         self.preprocess = () if self.description.inside else self.description.preprocess
+        check_part('head', self.description.model.get('head', {}), source=str(self.path))
+        check_transforms(self.description.preprocess, source=str(self.path))
         # A head without weights: it places answers, and computes nothing.
         with torch.device('meta'):
             head = build(
@@ -61,9 +69,15 @@ class ExportedModel(Predicts, nn.Module):
                 strides=self.description.strides,
                 num_classes=len(self.classes),
             )
+        if self.description.task != head.task:
+            raise UserError(
+                f'{self.path} says it is for {self.description.task}, but its head is for {head.task}: '
+                'export the checkpoint again'
+            )
+        self.task = find_task(head.task)
         self.predictor = Predictor(
             self._outputs,
-            head=_placing(head, self.description),  # type: ignore[arg-type]  # all that is asked of it is there
+            head=_placing(head, self.description, self.path),  # type: ignore[arg-type]  # all that is asked of it is there
             task=self.task,
             classes=self.classes,
             preprocess=self.preprocess,
@@ -116,7 +130,7 @@ class ExportedModel(Predicts, nn.Module):
             )
         run, batch = self._start(names), self.description.batch
         if batch is None:
-            return run(np.ascontiguousarray(pictures))
+            return self._try(run, np.ascontiguousarray(pictures))
         # What depends on no picture, as default boxes do, is there once.
         own = {each.name for each in self.description.outputs if each.shape and each.shape[0] == batch}
         found = []
@@ -125,7 +139,10 @@ class ExportedModel(Predicts, nn.Module):
             full = np.zeros((batch, *part.shape[1:]), np.uint8)
             full[: len(part)] = part
             found.append(
-                {name: each[: len(part)] if name in own else each for name, each in run(full).items()}
+                {
+                    name: each[: len(part)] if name in own else each
+                    for name, each in self._try(run, full).items()
+                }
             )
         return {
             name: np.concatenate([each[name] for each in found]) if name in own else found[0][name]
@@ -143,9 +160,10 @@ class ExportedModel(Predicts, nn.Module):
         except UserError:
             raise
         except Exception as error:  # every engine has its own
-            reason = str(error).strip().split('\n')[0]
+            reason = str(error).strip().split('\n')[0][:LONGEST_REASON]
+            verb = 'run' if call in self._runs.values() else 'opened'
             raise UserError(
-                f'{self.path} cannot be opened as {self.format.name} ({type(error).__name__}: {reason}): it '
+                f'{self.path} cannot be {verb} as {self.format.name} ({type(error).__name__}: {reason}): it '
                 'is damaged, incomplete or of another kind; export the checkpoint again'
             ) from error
 
@@ -153,16 +171,42 @@ class ExportedModel(Predicts, nn.Module):
 class _Placing:
     """What stands for the head where the program has decoded already."""
 
-    def __init__(self, head: Any, description: Description) -> None:
-        self._head, self._description = head, description
+    def __init__(self, head: Any, description: Description, path: Path) -> None:
+        self._head, self._description, self._path = head, description, path
 
     def predict(
         self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], **where: Any
     ) -> Any:
-        """Return one answer per image; see `Head.predict`."""
-        raw, (answer, where) = self._description.raw, self._found(outputs, image_sizes, where)
-        call = self._head.predict if raw else self._head.place
-        return call(answer, image_sizes, **where)
+        """Return one answer per image; see `Head.predict`.
+
+        Raises:
+            UserError: the outputs are not those of such a head and so many classes.
+        """
+        with self._fitting():
+            answer, where = self._found(outputs, image_sizes, where)
+            call = self._head.predict if self._description.raw else self._head.place
+            answers = call(answer, image_sizes, **where)
+            numbers = [answer[key] for answer in answers for key in NUMBERS if key in answer]
+            count = len(self._description.classes)
+            fits = all(np.max(each, initial=0) < count for each in numbers)
+            fits &= all(len(answer['scores']) == count for answer in answers if 'label' in answer)
+        self._refuse_unless(fits)
+        return answers
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Explain what comes of outputs of other shapes and types than the description's."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f'{self._path} {DIFFERS} ({type(error).__name__}: {error})') from error
+
+    def _refuse_unless(self, fits: bool) -> None:
+        if not fits:
+            count = len(self._description.classes)
+            raise UserError(f'{self._path} {DIFFERS}: it knows other classes than its {count}')
 
     def _found(
         self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], where: dict[str, Any]
@@ -185,11 +229,18 @@ class _PlacingScores(_Placing):
     def score_maps(
         self, outputs: Mapping[str, Tensor], image_sizes: Sequence[tuple[int, int]], **where: Any
     ) -> Any:
-        """Return one map per image; see `heads.score_map`."""
-        answer, where = self._found(outputs, image_sizes, where)
-        scores = answer if self._description.raw else answer['scores']
-        return self._head.score_maps(scores, image_sizes, **where)
+        """Return one map per image; see `heads.score_map`.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        with self._fitting():
+            answer, where = self._found(outputs, image_sizes, where)
+            scores = answer if self._description.raw else answer['scores']
+            maps = self._head.score_maps(scores, image_sizes, **where)
+        self._refuse_unless(all(len(each.cells) == len(self._description.classes) for each in maps))
+        return maps
 
 
-def _placing(head: Head, description: Description) -> _Placing:
-    return (_PlacingScores if hasattr(head, 'score_maps') else _Placing)(head, description)
+def _placing(head: Head, description: Description, path: Path) -> _Placing:
+    return (_PlacingScores if hasattr(head, 'score_maps') else _Placing)(head, description, path)

@@ -25,7 +25,7 @@ from deploy.int8.score import check_drop
 from deploy.memory.options import LITERT, formats_of_memory
 from deploy.memory.program import fitted, planned_program
 from deploy.parity import differences, expected_answer, generated_pictures, too_large
-from deploy.program import EXAMPLES, Program
+from deploy.program import EXAMPLES, Program, check_amount
 from tasks.answer import to_image
 from tasks.checkpoints.file import read_checkpoint
 from tasks.checkpoints.load import model_from_checkpoint
@@ -92,6 +92,8 @@ def export(
     targets = [out / f'{stem}{each.ending}' for each in wanted]
     own = [path for path, module in zip(targets, modules, strict=True) if _is_program(path, module)]
     others = [out / CARD, *(path for path in targets if path not in own)]
+    # Weights belong to the program beside them.
+    others += [path.with_suffix('.bin') for path in others if path.suffix == '.xml']
     check_writable(others, overwrite=overwrite, hint='Choose another --out')
     model = model_from_checkpoint(content, source=str(checkpoint)).eval()
     program = Program(model, size=size, raw=raw)
@@ -105,6 +107,7 @@ def export(
         batch = 1
         if fixed := [each.name for each in wanted if each.fixed]:
             raise UserError(f'{fixed[0]} takes pictures of one size only: give --size HxW instead of any')
+    check_amount(batch or 1, *(program.picture or (1, 1)))
     calibration = None if int8 is None else choose(int8, content, source=str(checkpoint), root=data_root)
     pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)

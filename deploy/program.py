@@ -20,6 +20,7 @@ from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
 from heads.base import Head
 from layers import LenientBatchNorm2d
 from tasks.data.any_size import number
+from tasks.data.images import MAX_PIXELS
 from tasks.errors import UserError
 from tasks.model import VisionModel
 
@@ -28,6 +29,15 @@ ANY = 'any'
 # Sizes on which programs for any are traced and compared: landscape, portrait, smaller than most networks'.
 EXAMPLES = ((341, 473), (640, 360), (61, 97))
 NORMS = (nn.BatchNorm2d, LenientBatchNorm2d)  # and no others: timm's of the same base activate as well
+
+
+def check_amount(batch: int, height: int, width: int) -> None:
+    """Raise UserError for pictures that together are larger than any picture that is read."""
+    if batch * height * width > MAX_PIXELS:
+        raise UserError(
+            f'{batch} pictures of {height}x{width} have more than {MAX_PIXELS / 1e6:.0f} million pixels: '
+            'take a smaller --size or --batch'
+        )
 
 
 class Program(nn.Module):
@@ -91,8 +101,14 @@ class Program(nn.Module):
                 self.nest = 'tensor'
 
     def blank(self, batch: int) -> Tensor:
-        """Return black pictures of the size it takes, or one that it may, uint8 (batch, H, W, 3)."""
-        return torch.zeros(batch, *(self.picture or EXAMPLES[0]), 3, dtype=torch.uint8)
+        """Return black pictures of the size it takes, or one that it may, uint8 (batch, H, W, 3).
+
+        Raises:
+            UserError: they are larger than any picture that is read.
+        """
+        height, width = self.picture or EXAMPLES[0]
+        check_amount(batch, height, width)
+        return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
 
     def geometry_of(self, size: Sequence[int]) -> Geometry:
         """Return the sizes that go with pictures of (height, width), one that it takes."""

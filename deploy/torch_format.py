@@ -19,6 +19,7 @@ import torch
 import heads.detections
 from deploy.description import KEY
 from deploy.formats import Run, Traced
+from tasks.checkpoints.file import check_bytes
 from tasks.errors import UserError
 
 assert heads.detections  # registers kestrel::suppress, without which no detector opens
@@ -47,7 +48,8 @@ def write(traced: Traced, path: Path) -> None:
 
 
 def read(path: Path) -> str | None:
-    """Return what the file says of itself."""
+    """Return what the file says of itself; nothing in it is compressed, or a small file filled the memory."""
+    check_bytes(path)
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(f'/extra/{KEY}')]
         return archive.read(names[0]).decode() if names else None

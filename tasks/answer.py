@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class Predictor:
         skipped: dict[str, str] | None = None,
     ) -> Iterator[Any]:
         """Yield results. `keep`: they hold pictures read from files; `skipped`: takes what cannot be read."""
-        self._check_options(score_threshold, tiles)
+        self._check_options(score_threshold, tiles, batch_size)
         threshold = RETURNED_FROM if score_threshold is None else score_threshold
         sifts = threshold > 0 and hasattr(self.task.result, 'above')
         read = self._read_all(pictures, skipped)
@@ -209,12 +210,15 @@ class Predictor:
                     result = replace(result, image=None)
                 yield result.above(threshold) if sifts else result
 
-    def _check_options(self, score_threshold: float | None, tiles: int | None) -> None:
+    def _check_options(self, score_threshold: float | None, tiles: int | None, batch_size: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+            raise UserError(f'batch_size must be a whole number of at least 1, got {batch_size!r}')
         if score_threshold is not None:
             if not hasattr(self.task.result, 'above'):
                 raise UserError(f'a score threshold is for detection; this model is for {self.task.name}')
-            if not 0 <= score_threshold <= 1:
-                raise UserError(f'score_threshold must lie in 0..1, got {score_threshold}')
+            is_number = isinstance(score_threshold, Real) and not isinstance(score_threshold, bool)
+            if not (is_number and 0 <= score_threshold <= 1):
+                raise UserError(f'score_threshold must lie in 0..1, got {score_threshold!r}')
         if tiles is not None:
             if not hasattr(self.task.result, 'from_tiles'):
                 raise UserError(

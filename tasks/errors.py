@@ -2,10 +2,14 @@
 
 import difflib
 import gc
+import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+LONGEST_NAME = 200  # letters of a path in a message
 
 
 class UserError(Exception):
@@ -66,12 +70,32 @@ def _exit_code(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print('\ninterrupted', file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has enough; Python would flush into it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (OSError, MemoryError) as error:
+        if os.environ.get('KESTREL_DEBUG'):
+            raise
+        print(f'error: {_of_the_machine(error)}', file=sys.stderr)
+        return 2
     return 0
+
+
+def _of_the_machine(error: OSError | MemoryError) -> str:
+    """Return a message for what no code expected of a disk, a name or the memory."""
+    if isinstance(error, MemoryError):
+        return f'not enough memory ({error or "no more is said"}): take less at a time, or smaller pictures'
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ''
+    where = name if len(name) <= LONGEST_NAME else f'{name[:LONGEST_NAME]}...'
+    return (
+        f'{where or "a file"} cannot be used: {error.strerror or error}. Is the name right, is there room, '
+        'and may one read and write there? KESTREL_DEBUG=1 shows where it happened'
+    )
 
 
 def _refuse_empty(arguments: list[str]) -> None:
     """Raise UserError for an option without a value: what a shell makes of a variable that is not set."""
-    for option, value in zip(arguments, [*arguments[1:], None], strict=True):
+    for option, value in itertools.zip_longest(arguments, arguments[1:]):
         name, equals, given = option.partition('=')
         if name.startswith('--') and ((value == '' and not equals) or (equals and not given)):
             raise UserError(f'{name} is empty: name what it should be, or leave it out')

@@ -19,8 +19,10 @@ HEAD = 4096  # bytes in which the note stands
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file carries the note."""
+    """Whether a regular file carries the note; a pipe would be waited for."""
     try:
+        if not path.is_file():
+            return False
         with path.open('rb') as file:
             content = file.read(HEAD)
             # COCO's list of nothing found has no room for the note, and nothing to lose.
@@ -32,12 +34,19 @@ def is_ours(path: Path) -> bool:
 def check_writable(paths: Iterable[Path], *, overwrite: bool, hint: str) -> None:
     """Raise UserError for files that this would replace and that Kestrel did not make.
 
+    A folder, a pipe or a device of such a name is never replaced.
+
     Args:
         paths: what will be written.
         overwrite: the user has said that they may go.
         hint: what else to do, for the message.
     """
-    others = [path for path in paths if not overwrite and path.exists() and not is_ours(path)]
+    present = [path for path in paths if path.exists()]
+    if no_files := [path for path in present if not path.is_file()]:
+        raise UserError(
+            f'{listing(no_files)}: there is no regular file, so none is written in its place. {hint}'
+        )
+    others = [path for path in present if not overwrite and not is_ours(path)]
     if others:
         raise UserError(
             f'{len(others)} files that Kestrel did not make would be overwritten: {listing(others)}. '

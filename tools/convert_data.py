@@ -54,10 +54,10 @@ def main() -> None:
     parts, lines = changed(parts, arguments.to, merge=merge, keep=keep, shares=shares)
     for line in [*lines, *said_first(parts, arguments.to)]:
         print(line)
-    out = writers.empty_folder(Path(arguments.out))
     place = writers.linked if arguments.link else writers.copied
-    write_folder(parts, arguments.to, out, place=place)
-    print(f'wrote {out}')
+    with writers.new_folder(Path(arguments.out)) as folder:
+        write_folder(parts, arguments.to, folder, place=place)
+    print(f'wrote {arguments.out}')
 
 
 if __name__ == '__main__':

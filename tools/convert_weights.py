@@ -57,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
         help="which of a folded DeepLab's two 1x1 branches reads the picture's mean, in the order they run "
         '(default: found by trying both)',
     )
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT where there is one')
     parser.add_argument('--list', action='store_true', help='list the names of published weights and stop')
     arguments = parser.parse_args()
     if not arguments.list and (arguments.source is None or arguments.out is None):
@@ -97,6 +98,7 @@ def main() -> None:
         resolution=arguments.resolution,
         without_background=arguments.drop_background,
         pooled_branch=arguments.pooled_branch,
+        overwrite=arguments.overwrite,
     )
     print(f'wrote {done}')
 

@@ -36,7 +36,9 @@ from backbones import MobileNetV2  # noqa: E402
 from backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes  # noqa: E402
 from backbones.mobilenetv2 import InvertedResidual  # noqa: E402
 from heads import DeepLabV3Head, LinearHead, SSDLiteHead  # noqa: E402
+from tasks.errors import UserError  # noqa: E402
 
+SIGN = 'Written by `python tools/paper_tables.py --markdown`'
 # Table 3, MobileNetV2: side -> printed channels and kilobytes.
 TABLE_3 = {112: (16, 400), 56: (32, 200), 28: (64, 100), 14: (160, 62), 7: (320, 32), 1: (1280, 2)}
 # Table 4: width -> printed millions of parameters and of multiply-adds.
@@ -276,7 +278,7 @@ def markdown(found: list[Table]) -> str:
     lines = [
         "# The paper's tables, counted here",
         '',
-        'Written by `python tools/paper_tables.py --markdown`; a test compares it with the networks.',
+        f'{SIGN}; a test compares it with the networks.',
         '"equal": the count rounds to the printed figure. "equal, truncated": it does when cut off there.',
     ]
     for table in found:
@@ -286,10 +288,17 @@ def markdown(found: list[Table]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def write_page(page: Path, text: str) -> None:
+    """Write a page, in place of an earlier one and of no other file."""
+    if page.exists() and SIGN not in page.read_text(encoding='utf-8', errors='replace'):
+        raise UserError(f'{page} was not written by this command: give another FILE')
+    page.write_text(text, encoding='utf-8')
+
+
 def main() -> None:
     found = list(tables())
     if ARGUMENTS.markdown:
-        Path(ARGUMENTS.markdown).write_text(markdown(found), encoding='utf-8')
+        write_page(Path(ARGUMENTS.markdown), markdown(found))
         print(f'wrote {ARGUMENTS.markdown}')
         return
     from rich.console import Console

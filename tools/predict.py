@@ -74,14 +74,19 @@ def duration(text: str) -> float:
 def main() -> None:
     arguments = parse_arguments()
     from tasks.checkpoints.load import load_model
+    from tasks.errors import UserError
     from tasks.predict.files import predict_files
     from tasks.predict.inputs import find_inputs
     from tasks.predict.names import video_names
     from tasks.predict.video import predict_video
     from tasks.training.cpu import tune_cpu
 
+    if arguments.checkpoint.endswith('.py'):
+        raise UserError(f'{arguments.checkpoint} is a config, whose model is untrained: name a checkpoint')
     tune_cpu()
     inputs = find_inputs(arguments.inputs)  # a misspelt path should not wait for the model
+    if arguments.seconds is not None and not inputs.videos:
+        raise UserError('--seconds is for videos and cameras, and there are none: leave it out')
     model = load_model(arguments.checkpoint, device=arguments.device)
     if arguments.engine == 'auto':
         from deploy.quick import quicken

@@ -29,6 +29,9 @@ from backbones.weights.tflite import numbered_layers
 # Where a state dict carries what it is only right with: in the metadata that torch saves along and ignores.
 FACTS_KEY = 'kestrel'
 BACKBONE_PREFIX = 'backbone.'
+# Trained weights are noise: compressed they lose next to nothing, rounded to few bits some of it.
+MOST_GROWTH = 32  # times
+SMALL = 64_000_000  # bytes that any file may stand for
 
 
 class MissingExtraError(ValueError):
@@ -122,6 +125,7 @@ def read_plain(path: Path) -> object:
         ValueError: the file is empty, truncated, no torch file, or holds more than plain data.
     """
     size = path.stat().st_size
+    _check_growth(path, _unpacked(path))
     try:
         with warnings.catch_warnings():
             # Said of any pickle torch did not write; what is wrong with it comes as an error below.
@@ -148,6 +152,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """Read an `.npz` of named variables, for example every variable of a TensorFlow checkpoint."""
     try:
         # np.load leaves a file open that it cannot read; given an open one, it does not.
+        _check_growth(path, _unpacked(path))
         with path.open('rb') as file, np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files}
     except Exception as error:  # zipfile, zlib and NumPy each have their own
@@ -159,6 +164,22 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         for key, value in arrays.items()
         if value.dtype.kind in 'fiu' and value.ndim
     }
+
+
+def _unpacked(path: Path) -> int:
+    """Return the bytes that an archive says it holds; 0 where it is none, which others say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(each.file_size for each in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return 0
+
+
+def _check_growth(path: Path, size: int) -> None:
+    """Raise ValueError for a file that is small and means to be large: it could fill the memory."""
+    own = path.stat().st_size
+    if size > MOST_GROWTH * own + SMALL:
+        raise ValueError(f'{path}: its {own:,} bytes stand for {size:,}, which no weights do: refused')
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -210,6 +231,9 @@ def read_h5(path: Path) -> dict[str, Tensor]:
 
     try:
         with h5py.File(path) as file:
+            sizes: list[int] = []
+            file.visititems(lambda _, item: sizes.append(getattr(item, 'nbytes', 0)))
+            _check_growth(path, sum(sizes))
             file.visititems(take)
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(

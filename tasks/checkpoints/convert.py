@@ -1,5 +1,6 @@
 """Weights of any project as a Kestrel checkpoint, and of any Kestrel model in another project's layout."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ def convert(
     resolution: int | None = None,
     without_background: bool = False,
     pooled_branch: str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Convert weights from any layout into any other.
 
@@ -47,6 +49,7 @@ def convert(
         resolution: side of the pictures in pixels; by default what is published, or 224 (300 for a detector).
         without_background: take away the first of the classes, TensorFlow's background.
         pooled_branch: of a folded deeplab, as in `load_weights`.
+        overwrite: replace `out`; never `source`.
 
     Returns:
         One sentence on what was written.
@@ -59,6 +62,11 @@ def convert(
     ending = '.pth' if layout == 'kestrel' else WRITERS[LAYOUTS[layout].stored][0]
     if out.suffix != ending:
         raise UserError(f'{out} should end in {ending}: that is how layout {layout} is stored')
+    own = source not in NAMED and os.path.realpath(out) == os.path.realpath(Path(source).expanduser())
+    if out.exists() and own:
+        raise UserError(f'{out} would overwrite its own source')
+    if out.exists() and not (overwrite and out.is_file()):
+        raise UserError(f'{out} is there already: choose another name, or add --overwrite')
     model = read_model(
         source,
         classes=classes,
@@ -67,8 +75,6 @@ def convert(
         without_background=without_background,
         pooled_branch=pooled_branch,
     )
-    if out.exists() and source not in NAMED and out.resolve() == Path(source).expanduser().resolve():
-        raise UserError(f'{out} would overwrite its own source')
     if layout == 'kestrel':
         write_checkpoint(content_of(model), out)
         return f'{out}: a Kestrel checkpoint, {len(model.classes):,} classes'

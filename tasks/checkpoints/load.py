@@ -45,6 +45,8 @@ def load_model(
     """
     if not isinstance(source, (str, os.PathLike)):
         raise UserError(f'a model is loaded from the path of a checkpoint or a config, got {source!r}')
+    if classes is not None and not str(source).endswith('.py'):
+        raise UserError(f'{source} has classes of its own: leave classes out, which are for configs')
     if is_program(source):
         return load_program(source)
     if device == 'auto':
@@ -55,6 +57,8 @@ def load_model(
     else:
         model = model_from_checkpoint(read_checkpoint(source), source=str(source))
     try:
+        if torch.device(device).type == 'meta':
+            raise ValueError('it holds no numbers')
         model.to(torch.device(device)).eval()
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).split('\n')[0]

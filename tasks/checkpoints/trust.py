@@ -5,7 +5,7 @@ that is taken names a file or an address.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mmengine.registry import TRANSFORMS
 from pydantic import Field
@@ -43,11 +43,16 @@ def check_stranger(model: Mapping[str, Any], transforms: Sequence[Mapping[str, A
         transforms: what turns a picture into the network's input.
         source: the checkpoint's name.
     """
-    for part, registry in (('backbone', BACKBONES), ('head', HEADS)):
-        where = f'{source}: model.{part}'
-        values = find(registry, model[part], where=where).option_values
-        _check_entry(model[part], values, where=where, source=source)
+    check_part('backbone', model['backbone'], source=source)
+    check_part('head', model['head'], source=source)
     check_transforms(transforms, source=source)
+
+
+def check_part(part: Literal['backbone', 'head'], entry: Any, *, source: str) -> None:
+    """Raise UserError for a backbone or head that is unknown, or sets what a checkpoint may not set."""
+    where = f'{source}: model.{part}'
+    values = find(BACKBONES if part == 'backbone' else HEADS, entry, where=where).option_values
+    _check_entry(entry, values, where=where, source=source)
 
 
 def check_transforms(transforms: Any, *, source: str) -> None:

@@ -18,6 +18,7 @@ from tasks.data.images import (
     check_header,
     decode_photograph,
     read_bytes,
+    stored_in,
     turn,
 )
 from tasks.data.jpeg import jpeg_end
@@ -79,7 +80,7 @@ def read_head(data: bytes, path: str) -> Head | None:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             mode, transparent = picture.mode, 'transparency' in picture.info
-            size = (picture.height, picture.width)
+            size = stored_in(picture)[1]
     except Exception:  # no format of Pillow's: the loader says what is wrong with it
         return None
     deep = mode in DEPTHS or (data[:4] == b'\x89PNG' and data[24:25] == b'\x10')

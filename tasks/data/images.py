@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,15 +126,23 @@ def read_photograph(path: Path | str, *, exif: str = 'auto', size: Sequence[int]
     return decode_photograph(data, path=path, exif=exif, size=size)
 
 
-def read_bytes(path: Path | str) -> np.ndarray:
-    """Return the bytes of a regular file, uint8 (N,); ImageError where there are none to read."""
+def check_regular(path: Path | str) -> None:
+    """Raise ImageError for what is no regular file: a pipe would be waited for."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):
             raise ImageError(path, 'is no regular file')
-        # Not cv2.imread: it cannot open paths outside the code page on Windows.
-        data = np.fromfile(path, dtype=np.uint8)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise ImageError(path, f'cannot be read ({getattr(error, "strerror", None) or error})') from error
+
+
+def read_bytes(path: Path | str) -> np.ndarray:
+    """Return the bytes of a regular file, uint8 (N,); ImageError where there are none to read."""
+    check_regular(path)
+    try:
+        # Not cv2.imread: it cannot open paths outside the code page on Windows.
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ImageError(path, f'cannot be read ({error.strerror})') from error
     return data
 
 
@@ -225,14 +233,23 @@ def _read_header(data: np.ndarray, *, path: Path | str) -> tuple[int, tuple[int,
 
     try:
         with Image.open(io.BytesIO(data.tobytes())) as picture:
-            width, height = picture.size
-            found = picture.getexif().get(ORIENTATION, 1)
+            orientation, (height, width) = stored_in(picture)
     except Image.DecompressionBombError as error:
         raise ImageError(path, f'is too large: {error}') from error
     except Exception:  # no format of Pillow's, or a broken note beside a good picture: OpenCV decides
         return 1, None
     check_pixels(path, height, width)
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1, (height, width)
+    return orientation, (height, width)
+
+
+def stored_in(picture: Any) -> tuple[int, tuple[int, int]]:
+    """Return EXIF's orientation, 1 to 8, and the stored (height, width) of a picture that Pillow has opened."""
+    found = picture.getexif().get(ORIENTATION, 1)
+    orientation = found if isinstance(found, int) and 1 <= found <= 8 else 1
+    # Of a TIFF, and of no other format, Pillow says the size as shown.
+    is_swapped = picture.format == 'TIFF' and orientation >= 5
+    size = (picture.height, picture.width)
+    return orientation, size[::-1] if is_swapped else size
 
 
 def check_pixels(path: Path | str, height: int, width: int) -> None:

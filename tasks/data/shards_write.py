@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tasks.data.classes import write_classes
 from tasks.data.images import read_bytes
-from tasks.data.layouts.writers import empty_folder
-from tasks.errors import UserError
+from tasks.data.layouts.writers import new_folder
 
 CLASS_FILE = 'classes.txt'
 
@@ -39,16 +38,13 @@ def pack(
     Raises:
         UserError: `out` is not empty, cannot be written, or a picture cannot be read.
     """
-    empty_folder(out)
     counts = {}
-    try:
+    with new_folder(out) as folder:
         for name, samples in parts.items():
             order = list(samples)
             random.Random(seed).shuffle(order)
-            counts[name] = _write(name, order, out, size)
-        write_classes(out / CLASS_FILE, classes)
-    except OSError as error:
-        raise UserError(f'cannot write to {out}: {error}') from error
+            counts[name] = _write(name, order, folder, size)
+        write_classes(folder / CLASS_FILE, classes)
     return counts
 
 

@@ -1,6 +1,7 @@
 """From pictures on disk to annotated pictures, a list of what was found and a contact sheet."""
 
 import json
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -75,8 +76,8 @@ def predict_files(
     )
     beside = [out / name for each in extras for name in each.values()]
     written = [lines, listing, sheet_file, *(out / name for name in names), *beside]
-    taken = {path.resolve() for path in written}
-    if clashes := [path for path in paths if Path(path).resolve() in taken]:
+    taken = {os.path.realpath(path) for path in written}  # unlike resolve, it minds no loop of links
+    if clashes := [path for path in paths if os.path.realpath(path) in taken]:
         raise UserError(f'{clashes[0]} would be overwritten by a result: choose another --out than {out}')
     check_writable(written, overwrite=overwrite, hint='Choose another --out')
     skipped: dict[str, str] = {}

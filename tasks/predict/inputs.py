@@ -11,6 +11,7 @@ from tasks.errors import UserError
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv', '.3gp', '.ts')
 CAMERA = 'camera:'
+MOST_CAMERA = 9999
 
 
 class Inputs(NamedTuple):
@@ -33,7 +34,8 @@ def find_inputs(words: Sequence[str | Path]) -> Inputs:
     for word in map(str, words):
         path = os.path.expanduser(word)
         if word.startswith(CAMERA):
-            if not word.removeprefix(CAMERA).isdecimal():
+            number = word.removeprefix(CAMERA)
+            if not number.isdecimal() or int(number) > MOST_CAMERA:
                 raise UserError(f'a camera is camera:NUMBER, as camera:0, got {word}')
             videos.append(word)
             continue

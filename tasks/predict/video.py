@@ -6,6 +6,7 @@ frames as a phone's orientation note says.
 
 import itertools
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def predict_video(
     camera = source.startswith(CAMERA)
     name = name or video_names([source])[0]
     video, lines = out / f'{name}.mp4', out / f'{name}.jsonl'
-    if not camera and Path(source).resolve() in {video.resolve(), lines.resolve()}:
+    if not camera and os.path.realpath(source) in map(os.path.realpath, (video, lines)):
         raise UserError(f'{source} would be overwritten by its result: choose another --out than {out}')
     ours = [] if _is_marked(video) else [video]
     check_writable([*ours, lines], overwrite=overwrite, hint='Choose another --out')

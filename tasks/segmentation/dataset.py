@@ -14,6 +14,7 @@ from tasks.data.folders import existing_folder, existing_root, list_images, part
 from tasks.data.formats.masks import check_masks, read_mask
 from tasks.data.formats.voc import read_split
 from tasks.data.images import ImageError
+from tasks.data.layouts.tree import picture_size
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError, listing
 
@@ -89,16 +90,13 @@ class MaskFileDataset(SegmentationDataset):
         )
 
     def size(self, index: int) -> tuple[int, int]:
-        from PIL import Image
-
-        try:
-            with Image.open(self.masks[index]) as mask:
-                return mask.height, mask.width
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(self.masks[index], f'not a readable mask ({error})') from error
+        found = picture_size(Path(self.masks[index]), exif=self.exif)
+        if found is None:
+            raise ImageError(self.masks[index], 'not a readable mask')
+        return found
 
     def read_mask(self, index: int) -> np.ndarray:
-        return read_mask(self.masks[index])
+        return read_mask(self.masks[index], exif=self.exif)
 
     def class_weights(self) -> list[float]:
         return self.counts.balanced_weights()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,9 +42,10 @@ class _MaskFiles:
     """A file of its own for the mask of every picture."""
 
     _masks: PackedStrings
+    _exif: str
 
     def size(self, index: int) -> tuple[int, int]:
-        found = picture_size(self._masks[index], exif='ignore')
+        found = picture_size(Path(self._masks[index]), exif=self._exif)
         if found is None:
             raise ImageError(self._masks[index], 'not a readable mask')
         return found
@@ -65,10 +67,10 @@ class IndexMasks(_MaskFiles):
         counts: MaskCounts | None = None,
     ) -> None:
         self.counts = counts or check_masks(images, masks, classes, exif=exif)
-        self._masks = PackedStrings(masks)
+        self._masks, self._exif = PackedStrings(masks), exif
 
     def read(self, index: int) -> np.ndarray:
-        return read_mask(self._masks[index])
+        return read_mask(self._masks[index], exif=self._exif)
 
 
 class ColourMasks(_MaskFiles):
@@ -87,14 +89,14 @@ class ColourMasks(_MaskFiles):
         *,
         counts: MaskCounts | None = None,
     ) -> None:
-        self._masks, self._colours = PackedStrings(masks), list(colours)
+        self._masks, self._colours, self._exif = PackedStrings(masks), list(colours), exif
         if counts is not None:
             self.counts = counts
             return
 
         def examine(image: str, mask: str) -> np.ndarray | str:
             try:
-                values = read_colour_mask(mask, colours)
+                values = read_colour_mask(mask, colours, exif=exif)
             except ImageError as error:
                 return str(error)
             sizes = [picture_size(image, exif=each) for each in (exif, 'ignore')]  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ class ColourMasks(_MaskFiles):
         self.counts = counts_of(np.array(found), len(colours), masks)
 
     def read(self, index: int) -> np.ndarray:
-        return read_colour_mask(self._masks[index], self._colours)
+        return read_colour_mask(self._masks[index], self._colours, exif=self._exif)
 
 
 class DrawnMasks:

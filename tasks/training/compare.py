@@ -1,8 +1,11 @@
 """Runs side by side: what was set differently, their curves, which differences are more than chance."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 from tasks.errors import UserError
 from tasks.outputs import check_writable
@@ -16,6 +19,19 @@ MOST_RUNS = 8  # as many as there are colours
 NO_SETTINGS = ('work_dir', 'filename')
 
 Run = Mapping[str, Any]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=True)] | None
+Score = tuple[str, Number, Number, Number]  # name, value, and the ends of its interval
+
+
+class _Page(pydantic.BaseModel):
+    """What is read of a page, which may be anybody's."""
+
+    task: str
+    scores: list[Score] = []
+    classes: list[Score] = []
+    config: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    curves: dict[str, dict[str, tuple[list[Number], list[Number]]]] = {}
 
 
 def compare(runs: Sequence[str], out: Path, *, overwrite: bool = False) -> Path:
@@ -75,9 +91,15 @@ def read_run(source: str) -> Run:
             '(tools/test.py CHECKPOINT --out FOLDER/metrics.json)'
         )
     data = read_data(file)
-    if data is None or 'task' not in data:
-        raise UserError(f'{file} is no report of a training or a test')
-    return data
+    try:
+        return _Page.model_validate(data, strict=False).model_dump()
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = '.'.join(map(str, first['loc'])) or 'no data of one'
+        raise UserError(
+            f'{file} is no report of a training or a test ({place[:80]}: {first["msg"]}): give one that '
+            'Kestrel wrote'
+        ) from error
 
 
 def exceeds(first: Sequence[Any], other: Sequence[Any]) -> bool | None:
@@ -91,7 +113,7 @@ def exceeds(first: Sequence[Any], other: Sequence[Any]) -> bool | None:
 def _titles(runs: Sequence[str]) -> list[str]:
     paths = [Path(run).parent if Path(run).suffix == '.html' else Path(run) for run in runs]
     for depth in (1, 2, 3):
-        titles = ['/'.join(path.resolve().parts[-depth:]) for path in paths]
+        titles = ['/'.join(Path(os.path.realpath(path)).parts[-depth:]) for path in paths]
         if len(set(titles)) == len(titles):
             return titles
     return [f'{index + 1}: {title}' for index, title in enumerate(titles)]

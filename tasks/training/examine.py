@@ -270,6 +270,6 @@ def write_repaired(config: Config, result: Examination, out: Path) -> tuple[str,
         config = copy.deepcopy(config)
         config.val_dataloader.dataset.update(split='test', forgiving=True)
         datasets['test'] = build_dataset(config, 'val_dataloader', root=result.root, classes=None, seed=0)
-    writers.empty_folder(out)
-    repair = Repair(datasets, {part: pictures.look_at(each) for part, each in datasets.items()})
-    return repair.write(out), repair.steps
+    with writers.new_folder(out) as folder:
+        repair = Repair(datasets, {part: pictures.look_at(each) for part, each in datasets.items()})
+        return repair.write(folder), repair.steps

@@ -214,7 +214,7 @@ def with_description(source: Path, target: Path, change: Callable[[dict[str, Any
         (lambda content: '{"task": ', r'description is damaged'),
         (lambda content: {**content, 'classes': 3}, r'description is damaged \(classes: '),
         (lambda content: {**content, 'format': 99}, r'newer Kestrel \(format 99\)'),
-        (lambda content: {**content, 'task': 'os'}, r"no task is called 'os'"),
+        (lambda content: {**content, 'task': 'os'}, r'says it is for os, but its head is for classification'),
         (
             lambda content: {**content, 'model': {'head': {'type': 'os.system'}}},
             r"no head is called 'os\.system'",

@@ -53,6 +53,15 @@ def test_predicting_leaves_the_model_as_it_was(model: VisionModel, folders: Path
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize('batch_size', [0, -1, 1.5, True, 'many', None])
+def test_a_batch_of_no_pictures_is_an_error_and_no_empty_list(
+    model: VisionModel, folders: Path, batch_size: object
+) -> None:
+    for inputs in ([folders / 'test/red/1.png'], folders / 'test'):
+        with pytest.raises(UserError, match='batch_size must be a whole number of at least 1, got'):
+            model.predict(inputs, batch_size=batch_size)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize('size', [(1, 1), (1, 300), (31, 33), (700, 500)])
 def test_pictures_of_any_size_are_answered_and_drawn(model: VisionModel, size: tuple[int, int]) -> None:
     result = model.predict(np.zeros((*size, 3), np.uint8))

@@ -37,7 +37,11 @@ def usable(
     def examine(index: int) -> tuple[str, str] | np.ndarray:
         image, mask = found.pairs[index]
         try:
-            values = read_colour_mask(mask, found.colours) if found.colours else read_mask(mask)
+            values = (
+                read_colour_mask(mask, found.colours, exif=exif)
+                if found.colours
+                else read_mask(mask, exif=exif)
+            )
         except ImageError as error:
             return 'masks_unreadable', str(error)
         sizes = [picture_size(Path(image), exif=each) for each in (exif, 'ignore')]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data.formats.masks import IGNORE, opened_mask, refuse_jpeg, voc_palette
+from tasks.data.formats.masks import IGNORE, opened_mask, pixels_of, refuse_jpeg, voc_palette
 from tasks.data.images import ImageError
 from tasks.errors import listing
 
@@ -13,19 +13,20 @@ BORDER = tuple(int(each) for each in voc_palette()[IGNORE])  # VOC's colour of p
 Colour = tuple[int, int, int]
 
 
-def read_colour_mask(path: Path | str, colours: Sequence[Colour]) -> np.ndarray:
+def read_colour_mask(path: Path | str, colours: Sequence[Colour], *, exif: str = 'auto') -> np.ndarray:
     """Read a mask as class indices, uint8 (H, W); VOC's border colour becomes 255.
 
     Args:
         path: a PNG of colours, or of positions in a palette that has them.
         colours: (red, green, blue) of each class, in the order of the indices.
+        exif: as in `tasks.data.formats.masks.read_mask`.
 
     Raises:
         ImageError: missing, unreadable, a JPEG, or a pixel has a colour that is not in the list.
     """
     with opened_mask(path) as picture:
         refuse_jpeg(path, picture, what='colours')
-        pixels = np.array(picture.convert('RGB')).astype(np.int64)
+        pixels = pixels_of(picture, exif=exif, mode='RGB').astype(np.int64)
     codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     table = {red << 16 | green << 8 | blue: index for index, (red, green, blue) in enumerate(colours)}
     table.setdefault(BORDER[0] << 16 | BORDER[1] << 8 | BORDER[2], IGNORE)

@@ -5,9 +5,11 @@ A mask is a picture whose pixel values are class indices; 255 marks pixels that 
 (tensorflow/models#3739, open-mmlab/mmsegmentation#1609), so every mask is looked at before a run starts.
 """
 
+import io
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.images import ORIENTATION, ImageError
+from tasks.data.images import ImageError, check_regular, stored_in, turn
 from tasks.errors import UserError
 
 IGNORE = 255  # `heads.base.IGNORE`, without waiting for torch: the demo data are drawn by many processes
@@ -24,8 +26,12 @@ MANY = 2000  # masks that take seconds to read: show progress
 SIXTEEN_BIT = ('I', 'I;16', 'I;16B', 'I;16L')
 
 
-def read_mask(path: Path | str) -> np.ndarray:
+def read_mask(path: Path | str, *, exif: str = 'auto') -> np.ndarray:
     """Read a mask as class indices, uint8 (H, W): a palette's positions, or a greyscale picture's values.
+
+    Args:
+        path: the file.
+        exif: 'ignore' leaves the stored pixels; else the mask is turned as its own EXIF orientation says.
 
     Raises:
         ImageError: missing, truncated, no picture, or one of colours, whose values are no indices.
@@ -34,7 +40,7 @@ def read_mask(path: Path | str) -> np.ndarray:
         if picture.mode not in ('P', 'L', '1', *SIXTEEN_BIT):
             raise ImageError(path, f'a mask of colours ({picture.mode}), {_colours(picture.convert("RGB"))}')
         refuse_jpeg(path, picture, what='indices')
-        values = np.array(picture)
+        values = pixels_of(picture, exif=exif)
     if values.dtype != np.uint8 and values.max(initial=0) > IGNORE:
         raise ImageError(path, f'a 16-bit mask with values up to {values.max()}; class indices end at 254')
     return values.astype(np.uint8)
@@ -46,7 +52,10 @@ def opened_mask(path: Path | str) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        if os.path.exists(path):
+            check_regular(path)
+        # As bytes: of a file Pillow 13 maps an uncompressed TIFF that lies sideways as if it stood.
+        with Image.open(io.BytesIO(Path(path).read_bytes())) as picture:
             yield picture
     except ImageError:
         raise
@@ -54,6 +63,23 @@ def opened_mask(path: Path | str) -> Iterator[Any]:
         raise ImageError(path, 'no such file') from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise ImageError(path, f'not a readable mask ({error})') from error
+
+
+def pixels_of(picture: Any, *, exif: str, mode: str | None = None) -> np.ndarray:
+    """Return a mask's pixels (H, W, ...) as viewers show them, or with exif='ignore' as they are stored.
+
+    Args:
+        picture: of Pillow, opened.
+        exif: as in `read_mask`.
+        mode: of Pillow, to convert to.
+    """
+    orientation, turns = 1, picture.format != 'TIFF'  # which Pillow turns by itself
+    with suppress(Exception):  # a broken note beside a good mask
+        orientation, _ = stored_in(picture)
+    values = np.array(picture if mode is None else picture.convert(mode))
+    if orientation == 1 or turns == (exif == 'ignore'):
+        return values
+    return turn(values, orientation if turns else {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def refuse_jpeg(path: Path | str, picture: Any, *, what: str) -> None:
@@ -183,14 +209,15 @@ def _examine(image: str, mask: str, *, exif: str) -> np.ndarray | str:
     from PIL import Image
 
     try:
-        values = read_mask(mask)
+        values = read_mask(mask, exif=exif)
     except ImageError as error:
         return f'{error} (for {image})' if error.reason == 'no such file' else str(error)
     try:
+        check_regular(image)
         with Image.open(image) as picture:
-            stored = (picture.height, picture.width)
-            swaps = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            orientation, stored = stored_in(picture)
+            swaps = orientation >= 5
+    except Exception:  # Pillow raises all kinds, a broken note beside a good picture among them
         stored, swaps = values.shape, False  # the loader names unreadable images, and knows more formats
     shown = stored[::-1] if swaps else stored
     if values.shape not in {'auto': (shown, stored), 'apply': (shown,), 'ignore': (stored,)}[exif]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tasks.data.annotations import Problems
 from tasks.data.formats.coco import CocoObjects
+from tasks.data.formats.coco_values import check_size, whole
 from tasks.data.layouts.base import Layout, sorted_splits
 from tasks.data.layouts.objects import Gathered, decimal
 from tasks.data.layouts.tree import Tree, picture_size, split_of, split_of_place
@@ -190,6 +191,7 @@ def recognise_boxes(
 
     def read(chosen: list[tuple[Line, str]], problems: Problems) -> CocoObjects:
         by_picture: dict[str, list[tuple[str, list[float]]]] = {}
+        sizes: dict[str, tuple[int, int] | None] = {}
         absent: list[str] = []
         for line, file in chosen:
             image, label = (line.fields[name] for name in columns[file])
@@ -198,6 +200,9 @@ def recognise_boxes(
                 absent.append(f'{line.where}: {image}')
                 continue
             inside = by_picture.setdefault(picture, [])
+            size = _stated_size(line)
+            if sizes.setdefault(picture, size) != size:
+                raise UserError(f'{line.where}: {picture} has another size here than in a line before')
             written = [line.fields[name] for name in CORNERS]
             if any(written) or label:
                 inside.append((label, _corners(line, written, label)))
@@ -207,7 +212,7 @@ def recognise_boxes(
             )
         gathered, broken = Gathered(kept), []
         for picture in sorted(by_picture):
-            size = picture_size(tree.path(picture), exif=exif)
+            size = sizes[picture] or picture_size(tree.path(picture), exif=exif)
             if size is None:
                 broken.append(picture)
                 continue
@@ -229,6 +234,17 @@ def _unnamed(tree: Tree, written: Iterable[tuple[str, str]]) -> list[str]:
     """Return the pictures beside those of some lists that are in none; `written` are names and their list."""
     places = (tree.picture(name, near=file) for name, file in written)
     return tree.beside({place for place in places if place is not None})
+
+
+def _stated_size(line: Line) -> tuple[int, int] | None:
+    """Return (height, width) where the line says them: it tells whether corners mean the stored pixels."""
+    height, width = (line.fields.get(name, '') for name in ('height', 'width'))
+    if not (height and width):
+        return None
+    try:
+        return check_size(whole(decimal(height, where='height'), 'height'), whole(decimal(width, where='width'), 'width'))
+    except ValueError as error:
+        raise UserError(f'{line.where}: {error}') from error
 
 
 def _corners(line: Line, written: Sequence[str], label: str) -> list[float]:

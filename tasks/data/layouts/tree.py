@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tasks.data.annotations import Problems
 from tasks.data.folders import IGNORED_NAMES
 from tasks.data.formats.voc import read_split
-from tasks.data.images import ORIENTATION, is_image_name
+from tasks.data.images import check_regular, is_image_name, stored_in
 from tasks.errors import UserError, listing
 
 SPLIT_WORDS = {
@@ -38,7 +39,9 @@ def split_of_place(file: str) -> str:
 
 
 class Tree:
-    """All files below a folder, by path below it with forward slashes, sorted; hidden ones are left out.
+    """All files below a folder, by path below it with forward slashes, sorted.
+
+    Hidden ones are left out, and what is no file: pipes, sockets, devices.
 
     Args:
         root: an existing folder.
@@ -58,7 +61,11 @@ class Tree:
             folders[:] = sorted(each for each in folders if not _is_left_out(each))
             base = Path(parent).relative_to(root).as_posix()
             prefix = '' if base == '.' else f'{base}/'
-            self.files += [f'{prefix}{name}' for name in sorted(names) if not _is_left_out(name)]
+            self.files += [
+                f'{prefix}{name}'
+                for name in sorted(names)
+                if not (_is_left_out(name) or _is_waited_for(os.path.join(parent, name)))
+            ]
         self.files.sort()
 
     @cached_property
@@ -168,6 +175,14 @@ def _is_left_out(name: str) -> bool:
     return name.startswith('.') or name in IGNORED_NAMES
 
 
+def _is_waited_for(path: str) -> bool:
+    """Whether opening this could take forever: a pipe, a socket, a device."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a link to nothing, which is named where it is read
+        return False
+
+
 def names_in(tree: Tree, file: str) -> list[str]:
     """Return the names in a list of VOC's kind, each once; see `tasks.data.formats.voc.read_split`."""
     path = tree.path(file)
@@ -203,9 +218,10 @@ def picture_size(path: Path, *, exif: str) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
+        check_regular(path)
         with Image.open(path) as picture:
-            height, width = picture.height, picture.width
-            swaps = exif != 'ignore' and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            orientation, (height, width) = stored_in(picture)
+            swaps = exif != 'ignore' and orientation >= 5
     except Exception:  # whatever is wrong with it, the loader says; and it knows more formats
         from tasks.data.images import ImageError, read_image
 

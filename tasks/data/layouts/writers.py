@@ -7,7 +7,8 @@ import csv
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +19,40 @@ from tasks.data.classes import write_classes
 from tasks.data.formats.coco import write_coco
 from tasks.data.formats.masks import write_mask
 from tasks.data.formats.voc import write_split, write_voc
+from tasks.data.images import check_header, read_bytes, turn
 from tasks.data.layouts.mask_layout import COLOUR, HEX
 from tasks.data.layouts.tree import picture_size, split_of
 from tasks.data.packed import PackedStrings
 from tasks.errors import UserError
 
+UNFINISHED = '.unfinished'
 WITH_BOXES = ('coco', 'voc', 'yolo', 'csv')
 
 
-def empty_folder(folder: Path) -> Path:
-    """Make a folder to write into; UserError where something is in it."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f'{folder} is not empty: nothing there is replaced, give another folder')
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a place to write to, whose content becomes that of `folder` once all of it is there.
+
+    What is interrupted leaves nothing behind, or a hidden folder that the next run removes: a part of a data
+    set looks like all of one.
+
+    Raises:
+        UserError: something is in `folder`, or it cannot be written to.
+    """
+    unfinished = folder / UNFINISHED
+    try:
+        if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - {UNFINISHED}):
+            raise UserError(f'{folder} is not empty: nothing there is replaced, give another folder')
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            for each in sorted(unfinished.iterdir()):
+                each.rename(folder / each.name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f'cannot write to {folder}: {error}') from error
 
 
 def new_names(paths: Sequence[str]) -> list[str]:
@@ -119,7 +140,7 @@ def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, place
         below = {'coco': split or 'images', 'voc': 'JPEGImages', 'csv': 'images'}.get(kind, f'images/{split}')
         paths = list(annotations.paths)
         placed = place_pictures(paths, [next(names) for _ in paths], out / below, place)
-        moved = replace(annotations, paths=PackedStrings(placed))
+        moved = as_shown(replace(annotations, paths=PackedStrings(placed)))
         if kind == 'coco':
             (out / 'annotations').mkdir(exist_ok=True)
             write_coco(out / f'annotations/instances_{split or "default"}.json', moved, out / below)
@@ -145,6 +166,29 @@ def write_boxes(parts: Mapping[str, Annotations], out: Path, kind: str, *, place
         header = ('image', 'xmin', 'ymin', 'xmax', 'ymax', 'label', 'split')
         with (out / 'boxes.csv').open('w', encoding='utf-8', newline='') as file:
             csv.writer(file).writerows([header, *rows])
+
+
+def as_shown(annotations: Annotations) -> Annotations:
+    """Return objects in the pixels that viewers show, where they were drawn on stored ones that lie sideways.
+
+    Not every format states sizes, by which a reader could tell.
+    """
+    boxes, original = annotations.boxes.copy(), annotations.original_boxes.copy()
+    sizes = annotations.sizes.copy()
+    for index, path in enumerate(annotations.paths):
+        height, width = stored = (*annotations.sizes[index].tolist(),)
+        if picture_size(Path(path), exif='apply') != stored[::-1] or height == width:
+            continue
+        orientation = check_header(read_bytes(path), path=path)
+        objects = annotations.objects(index)
+        for corners in (boxes[objects], original[objects]):  # views
+            corners[:] = corners[:, [1, 0, 3, 2]]
+            if orientation in (6, 7):
+                corners[:, [0, 2]] = height - corners[:, [2, 0]]
+            if orientation in (7, 8):
+                corners[:, [1, 3]] = width - corners[:, [3, 1]]
+        sizes[index] = stored[::-1]
+    return replace(annotations, boxes=boxes, original_boxes=original, sizes=sizes)
 
 
 def _write_yolo(annotations: Annotations, folder: Path) -> None:
@@ -192,8 +236,11 @@ def write_masks(
         placed = place_pictures([path for path, _ in pairs], chosen, out / f'images/{split}', place)
         (out / f'masks/{split}').mkdir(parents=True, exist_ok=True)
         for (path, mask), name, there in zip(pairs, chosen, placed, strict=True):
-            if picture_size(Path(there), exif='apply') not in (None, mask.shape):
-                raise UserError(f'{path}: its label map belongs to the stored pixels, not to those shown')
+            seen = picture_size(Path(there), exif='apply')
+            if seen == mask.shape[::-1] != mask.shape:  # drawn on the stored pixels
+                mask = turn(mask, check_header(read_bytes(there), path=there))  # noqa: PLW2901
+            elif seen not in (None, mask.shape):
+                raise UserError(f'{path}: its label map of {mask.shape} is none of the picture, {seen}')
             write_mask(out / f'masks/{split}/{Path(name).stem}.png', mask)
     write_classes(out / 'classes.txt', classes)
 

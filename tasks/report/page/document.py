@@ -59,7 +59,7 @@ def read_data(path: Path) -> dict[str, Any] | None:
         return None
     try:
         return json.loads(found[1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

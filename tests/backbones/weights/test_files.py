@@ -1,8 +1,10 @@
 """Files of weights of every kind: the same tensors, and what is wrong with one is said."""
 
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -105,6 +107,24 @@ def test_a_truncated_file_of_any_kind_is_called_so(tmp_path: Path, ending: str, 
     cut.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=rf'cut\.{ending}: not a readable .*truncated \({keep:,} bytes\)'):
         read_weight_file(cut)
+
+
+@pytest.mark.parametrize('ending', ['npz', 'pth', 'h5'])
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f'small.{ending}'
+    zeros = np.zeros(200_000_000, np.uint8)
+    if ending == 'h5':
+        h5py = pytest.importorskip('h5py', reason="pip install -e '.[keras]'")
+        with h5py.File(path, 'w') as file:
+            file.create_dataset('layer/kernel', shape=zeros.shape, dtype=zeros.dtype, chunks=(10**6,))
+    elif ending == 'npz':
+        np.savez_compressed(path, variable=zeros)
+    else:
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr('archive/data/0', zeros.tobytes())
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match=r'small\..* stand for 200,000,.*refused'):
+        read_weight_file(path)
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
