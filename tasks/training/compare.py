@@ -33,6 +33,13 @@ class _Page(pydantic.BaseModel):
     facts: dict[str, str] = {}
     curves: dict[str, dict[str, tuple[list[Number], list[Number]]]] = {}
 
+    @pydantic.field_validator('curves')
+    @classmethod
+    def _are_points(cls, curves: Any) -> Any:
+        if any(len(x) != len(y) for part in curves.values() for x, y in part.values()):
+            raise ValueError('as many values as iterations are expected')
+        return curves
+
 
 def compare(runs: Sequence[str], out: Path, *, overwrite: bool = False) -> Path:
     """Write a page that puts runs side by side; the first is what the others are compared with.

@@ -39,8 +39,6 @@ LIES = [
     ('network', [96, 10**12], 'network.1: Input should be less than'),
     ('channels', [-1], 'channels.0: Input should be greater'),
     ('channels', [], 'a head needs one stride per map'),
-    ('outputs/0/name', 'nothing', 'cannot be'),
-    ('outputs', [], 'cannot be opened|does not answer as it says'),
     ('classes', ['a', 'b'], 'does not answer as it says of itself.*: it knows other classes than its 2'),
     ('classes', ['a'] * 5, 'does not answer as it says of itself.*: it knows other classes than its 5'),
     ('raw', 'tensor', 'does not answer as it says of itself'),

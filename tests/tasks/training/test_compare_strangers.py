@@ -17,6 +17,7 @@ GOOD: dict[str, Any] = {
     'facts': {'processor': 'one'},
     'curves': {'training': {'loss': [[1, 2], [3.0, 2.5]]}, 'validation': {}},
 }
+UNEVEN = {'training': {'loss': [[1], [2, 3]]}}
 BAD: dict[str, Any] = {
     'task': 5,
     'scores': [['top1', 'x', None, None]],
@@ -39,9 +40,9 @@ def test_pages_with_all_that_a_run_says_are_compared(tmp_path: Path) -> None:
     assert compare(runs, tmp_path / 'compare.html').is_file()
 
 
-@pytest.mark.parametrize('key', BAD)
-def test_a_value_that_no_report_has_is_named_with_its_page(tmp_path: Path, key: str) -> None:
-    runs = [page(tmp_path / 'a', json.dumps(GOOD)), page(tmp_path / 'b', json.dumps({**GOOD, key: BAD[key]}))]
+@pytest.mark.parametrize(('key', 'value'), [*BAD.items(), ('curves', UNEVEN)])
+def test_a_value_that_no_report_has_is_named_with_its_page(tmp_path: Path, key: str, value: Any) -> None:
+    runs = [page(tmp_path / 'a', json.dumps(GOOD)), page(tmp_path / 'b', json.dumps({**GOOD, key: value}))]
     with pytest.raises(UserError, match=rf'b.report\.html is no report of a training or a test \({key}'):
         compare(runs, tmp_path / 'compare.html')
     assert not (tmp_path / 'compare.html').exists()
