@@ -243,7 +243,7 @@ def _read_header(data: np.ndarray, *, path: Path | str) -> tuple[int, tuple[int,
 
 
 def stored_in(picture: Any) -> tuple[int, tuple[int, int]]:
-    """Return EXIF's orientation, 1 to 8, and the stored (height, width) of a picture that Pillow has opened."""
+    """Return the orientation, 1 to 8, and the stored (height, width) of a picture opened by Pillow."""
     found = picture.getexif().get(ORIENTATION, 1)
     orientation = found if isinstance(found, int) and 1 <= found <= 8 else 1
     # Of a TIFF, and of no other format, Pillow says the size as shown.

@@ -242,7 +242,9 @@ def _stated_size(line: Line) -> tuple[int, int] | None:
     if not (height and width):
         return None
     try:
-        return check_size(whole(decimal(height, where='height'), 'height'), whole(decimal(width, where='width'), 'width'))
+        return check_size(
+            whole(decimal(height, where='height'), 'height'), whole(decimal(width, where='width'), 'width')
+        )
     except ValueError as error:
         raise UserError(f'{line.where}: {error}') from error
 

@@ -41,7 +41,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     unfinished = folder / UNFINISHED
     try:
-        if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - {UNFINISHED}):
+        if folder.exists() and (
+            not folder.is_dir() or {each.name for each in folder.iterdir()} - {UNFINISHED}
+        ):
             raise UserError(f'{folder} is not empty: nothing there is replaced, give another folder')
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -238,7 +240,7 @@ def write_masks(
         for (path, mask), name, there in zip(pairs, chosen, placed, strict=True):
             seen = picture_size(Path(there), exif='apply')
             if seen == mask.shape[::-1] != mask.shape:  # drawn on the stored pixels
-                mask = turn(mask, check_header(read_bytes(there), path=there))  # noqa: PLW2901
+                mask = turn(mask, check_header(read_bytes(there), path=there))
             elif seen not in (None, mask.shape):
                 raise UserError(f'{path}: its label map of {mask.shape} is none of the picture, {seen}')
             write_mask(out / f'masks/{split}/{Path(name).stem}.png', mask)
