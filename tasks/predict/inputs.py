@@ -11,7 +11,7 @@ from tasks.errors import UserError
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv', '.3gp', '.ts')
 CAMERA = 'camera:'
-MOST_CAMERA = 9999
+MOST_DIGITS = 4  # of a camera's number
 
 
 class Inputs(NamedTuple):
@@ -35,7 +35,7 @@ def find_inputs(words: Sequence[str | Path]) -> Inputs:
         path = os.path.expanduser(word)
         if word.startswith(CAMERA):
             number = word.removeprefix(CAMERA)
-            if not number.isdecimal() or int(number) > MOST_CAMERA:
+            if not number.isdecimal() or len(number) > MOST_DIGITS:
                 raise UserError(f'a camera is camera:NUMBER, as camera:0, got {word}')
             videos.append(word)
             continue
