@@ -2,13 +2,14 @@
 
 Cores that share a network of this size wait for each other at every layer. On a CPU several pictures, each
 computed by few threads, are through sooner than one after another by all threads; and drawing one takes no
-core away that a layer of another waits for. Elsewhere they go through the network in batches.
+core away that a layer of another waits for. Frames of a video go in small batches, too: a layer of a few
+pictures takes less of the core than each by itself. On a GPU batches are all there is.
 """
 
 import copy
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Any, TypeVar
@@ -23,7 +24,9 @@ from tasks.errors import UserError
 from tasks.model import VisionModel
 
 CPU = torch.device('cpu')
-AT_A_TIME = 4  # pictures on a CPU: with their copies they are what fills the memory
+AT_A_TIME = 4  # pictures or batches on a CPU: with their copies they are what fills the memory
+FEW = 4  # pictures in a batch on a CPU; more are hardly faster
+BATCH_PIXELS = FEW * 320 * 320  # of the network's input in such a batch: a map of a first layer takes 40 MB
 DRAWING = 2  # threads beside a GPU
 
 Key = TypeVar('Key')
@@ -46,6 +49,7 @@ def answers(
     finish: Callable[[Key, np.ndarray, Any], Done],
     *,
     batch_size: int = 1,
+    small_batches: bool = False,
     **options: Any,
 ) -> Generator[tuple[Key, 'Future[Done]'], None, None]:
     """Yield (key, future of what `finish` returned), in the order of the pictures.
@@ -55,6 +59,8 @@ def answers(
         pictures: (anything, RGB uint8 (H, W, 3)), taken in the caller's thread, a few before their turn.
         finish: (key, picture, result) -> anything, called by several threads at once.
         batch_size: pictures in a batch on a GPU.
+        small_batches: take batches on a CPU, too, of few: for pictures of one size that can wait for each
+            other.
         options: of `tasks.answer.Predictor.predict_each`.
     """
     if getattr(model, 'device', CPU).type != 'cpu':
@@ -64,29 +70,63 @@ def answers(
                 yield key, future
         return
 
-    network = model.predictor.network
+    network, together = model.predictor.network, min(FEW, batch_size) if small_batches else 1
     before = torch.get_num_threads()
     workers, each = min(before, AT_A_TIME), max(1, before // AT_A_TIME)
     if network != getattr(model, 'infer', None):  # an engine: it has threads of its own for one picture
-        network, workers, each = _one_by_one(network), max(2, workers), before
+        network, workers, each, together = _one_by_one(network), max(2, workers), before, 1
     at_hand = threading.local()
 
-    def answer(picture: tuple[Key, np.ndarray]) -> Done:
+    def answer(batch: Sequence[tuple[Key, np.ndarray]]) -> list[Any]:
         if not hasattr(at_hand, 'predictor'):
             # With transforms of its own, whose state no other thread changes.
             at_hand.predictor = copy.copy(model.predictor)
             vars(at_hand.predictor).pop('transforms', None)
             at_hand.predictor.network = network
-        (result,) = at_hand.predictor.predict_each([picture[1]], **options)
-        return finish(*picture, result)
+        images = [image for _, image in batch]
+        return list(at_hand.predictor.predict_each(images, batch_size=len(images), **options))
+
+    def work(batch: Sequence[tuple[Key, np.ndarray]]) -> 'list[Future[Done]]':
+        try:
+            results = answer(batch)
+        except Exception as error:  # said of each of them, by the one who asks for it
+            return [_future(_raise, error) for _ in batch]
+        return [_future(finish, *picture, result) for picture, result in zip(batch, results, strict=True)]
 
     torch.set_num_threads(each)
     try:
-        with closing(ahead(answer, pictures, threads=workers)) as done:
-            for (key, _), future in done:
-                yield key, future
+        with closing(ahead(work, _small_batches(model, pictures, together), threads=workers)) as done:
+            for batch, future in done:
+                for (key, _), outcome in zip(batch, future.result(), strict=True):
+                    yield key, outcome
     finally:
         torch.set_num_threads(before)
+
+
+def _small_batches(
+    model: VisionModel, pictures: Iterable[tuple[Key, np.ndarray]], most: int
+) -> Iterator[list[tuple[Key, np.ndarray]]]:
+    """Yield pictures by the few, at most as many as `BATCH_PIXELS` lets in."""
+    pictures, known = iter(pictures), most == 1
+    for first in pictures:
+        if not known:
+            height, width = model.to_input(first[1]).shape[:2]
+            most, known = max(1, min(most, BATCH_PIXELS // (height * width))), True
+        yield [first, *itertools.islice(pictures, most - 1)]
+
+
+def _future(call: Callable[..., Done], *arguments: Any) -> 'Future[Done]':
+    """Return a future that is done: with what a call returned or raised."""
+    future: Future[Done] = Future()
+    try:
+        future.set_result(call(*arguments))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 def _in_batches(

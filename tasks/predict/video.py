@@ -26,7 +26,7 @@ from tasks.predict.progress import progress
 from tasks.predict.stream import answers, check_options
 
 WAITING = 4  # frames between two threads: 25 MB of 1080p
-BATCH = 8  # frames of a file in a batch on a GPU; a camera's are answered as they come
+BATCH = 8  # frames of a file in a batch; a camera's are answered as they come
 CAMERA_RATE = 25.0  # frames a second where a source does not say
 
 
@@ -88,7 +88,8 @@ def predict_video(
         raise UserError(f'{source} would be overwritten by its result: choose another --out than {out}')
     ours = [] if _is_marked(video) else [video]
     check_writable([*ours, lines], overwrite=overwrite, hint='Choose another --out')
-    options = {'score_threshold': score_threshold, 'tiles': tiles, 'batch_size': 1 if camera else BATCH}
+    options = {'score_threshold': score_threshold, 'tiles': tiles}
+    options |= {'batch_size': 1 if camera else BATCH, 'small_batches': not camera and tiles is None}
     started = False
     film = _Film(out / f'.{name}.partial.mp4')
     try:

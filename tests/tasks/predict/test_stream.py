@@ -54,6 +54,37 @@ def test_answers_keep_their_order_and_few_pictures_wait(model: VisionModel, thre
     assert torch.get_num_threads() == threads
 
 
+def test_frames_go_in_small_batches_and_each_has_its_own_end(
+    model: VisionModel, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    sizes: list[int] = []
+    forward = model.forward
+
+    def watched(images: torch.Tensor, **options: Any) -> Any:
+        sizes.append(len(images))
+        return forward(images, **options)
+
+    monkeypatch.setattr(model, 'forward', watched)
+
+    def finish(number: int, image: np.ndarray, result: Any) -> np.ndarray:
+        if number == 5:
+            raise OSError('no room')
+        return result.scores
+
+    pictures = [(number, np.full((20, 30, 3), 12 * number, np.uint8)) for number in range(19)]
+    found = dict(answers(model, pictures, finish, batch_size=4, small_batches=True))
+    assert list(found) == list(range(19))
+    assert sorted(sizes) == [3, 4, 4, 4, 4]
+    with pytest.raises(OSError, match='no room'):
+        found.pop(5).result()
+    for number, future in found.items():
+        np.testing.assert_allclose(future.result(), model.predict(pictures[number][1]).scores, atol=1e-5)
+    sizes.clear()
+    monkeypatch.setattr('tasks.predict.stream.BATCH_PIXELS', 2 * 32 * 32)
+    assert len(dict(answers(model, pictures, finish, batch_size=4, small_batches=True))) == 19
+    assert max(sizes) == 2
+
+
 def test_the_threads_come_back_when_a_picture_fails(model: VisionModel, threads: int) -> None:
     def finish(number: int, image: np.ndarray, result: Any) -> None:
         raise OSError('no room')
