@@ -67,6 +67,7 @@ def confusion_section(confusion: np.ndarray, names: Sequence[str], *, unit: str,
     else:
         words = f'{len(names):,} classes are too many for a matrix; metrics.json has it.'
         parts.append(element('p', words, class_='quiet'))
-    columns = ('true class', 'taken for', *([] if by_share else [unit]), f'of its {unit}')
-    parts.append(table(columns, rows, words=['taken for'], caption='the commonest confusions'))
+    columns = ('true class', 'taken for', *([] if by_share else [unit]), 'share')
+    caption = f'the commonest confusions, and the share of the {unit} of the true class'
+    parts.append(table(columns, rows, words=['taken for'], caption=caption))
     return Section('Confusions', joined(parts))

@@ -101,14 +101,14 @@ def class_section(
             name(each.title),
             'none' if not each.count else f'{each.count:,}',
             '-' if each.value is None else f'{each.value:.3f}',
-            each.interval(),
-            # Before the bar, which a phone has no room for.
+            # Before what a phone has no room for.
             *([name(each.note, limit=NOTE_LIMIT) if each.note else ''] if note else []),
+            each.interval(),
             bar(each.value, each.low, each.high),
         )
         for each in classes[:limit]
     ]
-    columns = ['class', count, score, '95 % interval', *([note] if note else []), ' ']
+    columns = ['class', count, score, *([note] if note else []), '95 % interval', ' ']
     body = table(columns, rows, words=(' ', note), caption='weakest first', limit=limit, total=len(classes))
     return Section('Classes', body)
 

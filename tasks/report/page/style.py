@@ -47,7 +47,7 @@ svg{width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--quie
 .pair img{width:100%;display:block;border-radius:4px}
 .pictures.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,560px),1fr))}
 .wide .pair{flex-wrap:wrap}.wide .pair div{flex-basis:240px}
-@media(max-width:520px){.bar{width:64px}}
+@media(max-width:520px){.bar{width:64px}td.words{min-width:5rem}}
 .file{font-size:.75rem;color:var(--quiet)}
 .cells td,.cells th{padding:3px 6px;text-align:right;border:1px solid var(--paper)}
 .cells th:first-child{text-align:left}
