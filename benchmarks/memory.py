@@ -2,14 +2,18 @@
 
     python benchmarks/memory.py plans [--plot docs/memory.png] [--kept FILE.json]
     python benchmarks/memory.py file PLAIN.tflite CHECKPOINT --memory 320KB [--out FILE] [--pictures DIR]
+    python benchmarks/memory.py micro PLAIN.tflite CHECKPOINT [--memory SIZE ...] [--allocations]
 
-`plans` prints for every width and size the cheapest INT8 plan within each budget. `file` writes a plan into
-an exported file, float32 or INT8, and prints what LiteRT allocates for both, how far their answers are apart
-and the ratio of their times, measured in turns.
+`plans` prints for every width and size the cheapest INT8 plan within each budget; its table has the sizes and
+widths of `SHOWN`, its plot all. `file` writes a plan into an exported file, float32 or INT8, and prints what
+LiteRT allocates for both, how far their answers are apart and the ratio of their times, measured in turns.
+`micro` writes plans into an INT8 backbone, from the picture in int8 to its last map, and prints what
+TFLite-Micro (`pip install tflite-micro`) allocates: head, for activations, and tail, for operators.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,8 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from backbones import MobileNetV2
 from deploy.memory import RULES, Search, memory_size
 
-WIDTHS = (0.35, 0.75, 1.0, 1.4)
-SIZES = (96, 160, 224)
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
+SIZES = (96, 128, 160, 192, 224)
+SHOWN = {'width': (0.35, 0.5, 0.75, 1.0, 1.4), 'size': (96, 160, 224)}  # in the table
 BUDGETS = (64, 128, 256, 320, 512)  # kB
 MOST_EXTRA = 0.6  # of the plot
 
@@ -55,8 +60,10 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(12, 4), sharey=True, layout='constrained')
-    colours = dict(zip(WIDTHS, plt.get_cmap('viridis')(np.linspace(0, 0.9, len(WIDTHS))), strict=True))
+    figure, panels = plt.subplots(
+        1, len(SIZES), figsize=(14, 4), sharex=True, sharey=True, layout='constrained'
+    )
+    colours = dict(zip(WIDTHS, plt.get_cmap('turbo')(np.linspace(0.05, 0.9, len(WIDTHS))), strict=True))
     for panel, size in zip(panels, SIZES, strict=True):
         for each in (one for one in found if one['size'] == size):
             memory, extra = zip(*each['curve'], strict=True)
@@ -65,25 +72,92 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             panel.plot(kilobytes, 100 * np.array(extra), '.-', **style)
         for budget in (64, 256, 512):
             panel.axvline(budget, color='0.8', lw=0.8, zorder=0)
-        panel.set(title=f'{size} px', xscale='log', xlabel='INT8 arena, kB', ylim=(-1, 100 * MOST_EXTRA))
-        ticks = [32, 64, 128, 256, 512, 1024, 2048]
+        panel.set(title=f'{size} px', xscale='log', xlabel='INT8 arena, kB', ylim=(0, 100 * MOST_EXTRA))
+        panel.set_yscale('symlog', linthresh=2)
+        panel.set_yticks(marks := [0, 1, 2, 5, 10, 20, 50], [str(mark) for mark in marks])
+        ticks = [64, 128, 256, 512, 1024, 2048]
         panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
         panel.minorticks_off()
     panels[0].set_ylabel('more multiply-adds, %')
     panels[0].legend(fontsize=7)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=90)
 
 
 def print_plans(found: list[dict[str, Any]]) -> None:
     """Print a Markdown table: arena in kB and more multiply-adds, for every budget."""
     heads = ['width', 'px', 'no plan', 'least', *(f'{budget} kB' for budget in BUDGETS)]
     print('| ' + ' | '.join(heads) + ' |\n|' + '---|' * len(heads))
-    for each in found:
+    for each in (one for one in found if all(one[key] in chosen for key, chosen in SHOWN.items())):
         plans = [each['plans'][str(budget)] for budget in BUDGETS]
         cells = ['-' if plan is None else f'{plan[0] / 1000:.0f}, +{plan[1]:.0%}' for plan in plans]
         least = f'{each["least"][0] / 1000:.0f}, +{each["least"][1]:.0%}'
         row = [each['width'], each['size'], f'{each["plain"] / 1000:.0f}', least, *cells]
         print(f'| {" | ".join(map(str, row))} |')
+
+
+def micro(arguments: argparse.Namespace) -> None:
+    """Print what TFLite-Micro allocates for a backbone, without a plan and by several."""
+    from deploy.memory.flatbuffer import arena_of
+    from deploy.memory.program import search_for
+    from deploy.memory.rewrite import rewrite
+    from tasks import load_model
+
+    model: Any = load_model(arguments.checkpoint)
+    search = Search(model.backbone, search_for(model, int8=True).size, RULES['micro'], most_slices=1)
+    before = int8_backbone(Path(arguments.plain).read_bytes(), search)
+    least = search.fitting_least()
+    budgets = [memory_size(each) for each in arguments.memory]
+    budgets = budgets or [int(each) for each in np.geomspace(least.arena, least.plain_arena / 2, 10)]
+    print('| planned | operators | head | tail | both | more multiply-adds |\n|---|---|---|---|---|---|')
+    for plan in [None, *(search.fitting(budget) for budget in sorted(budgets))]:
+        content = before if plan is None else rewrite(before, search.units, plan)
+        report = allocations(content)
+        head, tail = (
+            next(int(line.split()[-2]) for line in report if f'allocation {part}' in line)
+            for part in ('head', 'tail')
+        )
+        planned, extra = arena_of(content, holds_input=False, alignment=16).size, plan.extra if plan else 0
+        cells = [f'{each:,}' for each in (planned, operators(content), head, tail, head + tail)]
+        print(f'| {" | ".join(cells)} | {extra:.1%} |', flush=True)
+        if arguments.allocations:
+            print('', *report, '', sep='\n')
+
+
+def int8_backbone(content: bytes, search: Search) -> bytes:
+    """Return an INT8 file without what normalises the picture, which comes in int8, and without the head."""
+    from deploy.memory.flatbuffer import File
+
+    file = File(content)
+    network = file.convolutions()[: sum(_count(unit) for unit in search.units)]
+    first, last = (file.graph.operators.index(each) for each in (network[0], network[-1]))
+    file.graph.operators = file.graph.operators[first : last + 1]
+    file.graph.inputs, file.graph.outputs = [int(network[0].inputs[0])], [int(network[-1].outputs[0])]
+    file.model.signatureDefs = None
+    return file.pack()
+
+
+def _count(unit: Any) -> int:
+    return sum(each is not None for each in (unit.expand, unit.depthwise, unit.project))
+
+
+def operators(content: bytes) -> int:
+    """Return how many operators a file has."""
+    from deploy.memory.flatbuffer import File
+
+    return len(File(content).graph.operators)
+
+
+def allocations(content: bytes) -> list[str]:
+    """Return the lines that TFLite-Micro's recording allocator prints of a file."""
+    code = (
+        'import sys; from tflite_micro.python.tflite_micro import runtime as r;'
+        'i = r.Interpreter.from_bytes(sys.stdin.buffer.read(), arena_size=32_000_000); i.print_allocations()'
+    )
+    done = subprocess.run([sys.executable, '-c', code], input=content, capture_output=True, check=False)
+    found = (done.stdout + done.stderr).decode()
+    if done.returncode:
+        raise SystemExit(f'TFLite-Micro: {found[-500:]}')
+    return [line for line in found.splitlines() if 'llocat' in line or 'bytes' in line]
 
 
 def measured_arena(content: bytes) -> int:
@@ -117,7 +191,7 @@ def measure(arguments: argparse.Namespace) -> None:
     model: Any = load_model(arguments.checkpoint)
     opened = File(before)
     is_int8 = any(each.type == 9 for each in opened.graph.tensors)
-    after, plan = fitted(before, model, memory_size(arguments.memory), int8=is_int8)
+    after, plan, _ = fitted(before, model, memory_size(arguments.memory), int8=is_int8)
     if arguments.out:
         Path(arguments.out).write_bytes(after)
     print(plan.describe())
@@ -174,9 +248,14 @@ def main() -> None:
     file.add_argument('--memory', required=True, metavar='SIZE')
     file.add_argument('--out', metavar='FILE')
     file.add_argument('--pictures', metavar='DIR')
+    small = commands.add_parser('micro')
+    small.add_argument('plain', metavar='PLAIN')
+    small.add_argument('checkpoint', metavar='CHECKPOINT')
+    small.add_argument('--memory', nargs='+', default=[], metavar='SIZE')
+    small.add_argument('--allocations', action='store_true', help='print what of the tail is for what')
     arguments = parser.parse_args()
-    if arguments.command == 'file':
-        measure(arguments)
+    if arguments.command != 'plans':
+        {'file': measure, 'micro': micro}[arguments.command](arguments)
         return
     kept = Path(arguments.kept) if arguments.kept else None
     if kept is not None and kept.is_file():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy.answers import LONGEST
 from deploy.description import Description, Values
@@ -88,6 +89,7 @@ def write_card(
         '',
         f'{sizes} {preparing} Pixels stay 0 to 255: the program normalises.',
         '',
+        *(_within(description.memory) if description.memory else ()),
         *(_compared(written, pictures) if calibration is None else _in_int8(written, scores)),
     ]
     if calibration is not None:
@@ -110,6 +112,31 @@ def write_card(
     else:
         lines += ['Not measured: `tools/export.py --data-root DIR`, or `tools/test.py FILE`, does.']
     path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def _within(memory: Mapping[str, Any]) -> list[str]:
+    extra = memory['multiply_adds'] / memory['plain_multiply_adds'] - 1
+    whole = f' All tensors of the file fit into {memory["arena"]:,} bytes.' if 'arena' in memory else ''
+    turned = ' Picture and kernels are turned by 180 degrees.' if memory['turned'] else ''
+    return [
+        '## Memory',
+        '',
+        f'Asked for: {memory["asked"]:,} bytes of activations for a picture. The backbone takes '
+        f'{memory["planned"]:,} instead of {memory["plain"]:,}, with {extra:.1%} more multiply-adds.{whole}'
+        f'{turned}',
+        '',
+        '| layers | rows x columns of patches | slices of expanded tensors |',
+        '|---|---|---|',
+        *(
+            f'| `features[{first}]` to `[{last}]` | {rows} x {columns} | {", ".join(map(str, slices))} |'
+            for segment in memory['segments']
+            for (first, last), (rows, columns), slices in [
+                (segment['layers'], segment['grid'], segment['slices'])
+            ]
+            if rows * columns > 1 or max(slices) > 1
+        ),
+        '',
+    ]
 
 
 def _compared(written: Sequence[Written], pictures: str) -> list[str]:

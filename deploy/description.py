@@ -51,6 +51,8 @@ class Description(pydantic.BaseModel):
         source, sha256: name and hash of the checkpoint it was made from.
         metrics: the checkpoint's own last scores.
         config: where the data lies and how it is scored.
+        memory: where an amount was asked for, how the backbone keeps to it: `deploy.memory.Plan.facts`, and
+            as 'arena' the bytes of all tensors of a file that the plan is written into.
         versions: of the libraries it was made with.
     """
 
@@ -72,6 +74,7 @@ class Description(pydantic.BaseModel):
     sha256: str
     metrics: dict[str, Any]
     config: dict[str, Any]
+    memory: dict[str, Any] | None = None
     versions: dict[str, str | None]
 
     @pydantic.field_validator('input')

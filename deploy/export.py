@@ -98,9 +98,12 @@ def export(
     model = model_from_checkpoint(content, source=str(checkpoint)).eval()
     program = Program(model, size=size, raw=raw)
     in_file = memory is not None and formats_of_memory(formats, size=size, batch=batch) == LITERT
+    facts = None
     if memory is not None and not in_file:
         program = planned_program(model, memory, batch=batch or 1, raw=raw)
-        print(f'memory: {program.plan.describe()}')  # type: ignore[union-attr]  # it has one
+        assert program.plan is not None
+        print(f'memory: {program.plan.describe()}')
+        facts = program.plan.facts(memory // (batch or 1))
     if program.any_size:
         if batch not in (None, 1):
             raise UserError(f'pictures of any size come one at a time, not {batch}: leave --batch out')
@@ -111,6 +114,7 @@ def export(
     calibration = None if int8 is None else choose(int8, content, source=str(checkpoint), root=data_root)
     pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)
+    description = description.model_copy(update={'memory': facts})
     described = {
         fixed: description_for(description, batch=batch, fixed=fixed)
         for fixed in {each.fixed for each in wanted}
@@ -134,11 +138,14 @@ def export(
         with tempfile.TemporaryDirectory(dir=out, prefix='.export_') as folder:
             scratch = Path(folder)
             written = [
-                _write(traced[each.fixed], module, scratch / path.name, calibrating[each.fixed])
+                _write(
+                    traced[each.fixed], module, scratch / path.name, calibrating[each.fixed], small=in_file
+                )
                 for each, path, module in zip(wanted, targets, modules, strict=True)
             ]
             for each in written if memory is not None and in_file else ():
-                _keep_within(memory, each, model, int8=int8 is not None, raw=raw)  # type: ignore[arg-type]  # not None
+                facts = _keep_within(memory, each, model, described[True], int8=int8 is not None, raw=raw)  # type: ignore[arg-type]  # not None
+                description = description.model_copy(update={'memory': facts})
             here = [each for each, form in zip(written, wanted, strict=True) if form.runs_here]
             if int8 is None:
                 _compare(here, program, model, pictures, checkpoint)
@@ -278,24 +285,38 @@ def sha256(path: Path) -> str:
 
 
 def _write(
-    traced: Traced, module: Any, path: Path, calibrating: Callable[[], Iterable[np.ndarray]] | None
+    traced: Traced,
+    module: Any,
+    path: Path,
+    calibrating: Callable[[], Iterable[np.ndarray]] | None,
+    *,
+    small: bool = False,
 ) -> Written:
+    """Write a file; `small` for one that is to run in little memory, in the format `litert`."""
     if calibrating is None:
         module.write(traced, path)
     else:
-        module.write_int8(traced, path, calibrating())
+        module.write_int8(traced, path, calibrating(), **({'all_maps': True} if small else {}))
     files = [path, *path.parent.glob(f'{path.stem}.bin')] if path.suffix == '.xml' else [path]
     if path.is_dir():
         files = [file for file in path.rglob('*') if file.is_file()]
     return Written(path, sum(file.stat().st_size for file in files))
 
 
-def _keep_within(memory: int, written: Written, model: VisionModel, *, int8: bool, raw: bool) -> None:
-    """Write a plan into a file that has been written."""
-    content, plan = fitted(written.path.read_bytes(), model, memory, int8=int8, raw=raw)
+def _keep_within(
+    memory: int, written: Written, model: VisionModel, description: Description, *, int8: bool, raw: bool
+) -> dict[str, Any]:
+    """Write a plan into a file that has been written, and return what its description now says of memory."""
+    from deploy.litert_format import with_description
+
+    content, plan, arena = fitted(written.path.read_bytes(), model, memory, int8=int8, raw=raw)
+    facts = {**plan.facts(memory), 'arena': arena}
+    about = description.model_copy(update={'memory': facts})
+    content = with_description(content, about.model_dump_json())
     written.path.write_bytes(content)
     written.size = len(content)
     print(f'memory: {plan.describe()}')
+    return facts
 
 
 def _compare(

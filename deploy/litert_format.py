@@ -26,11 +26,14 @@ def write(traced: Traced, path: Path) -> None:
     path.write_bytes(with_description(_converted(traced, path), traced.description))
 
 
-def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
-    """Write a `.tflite` file in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
+def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray], *, all_maps: bool = False) -> None:
+    """Write a `.tflite` file in INT8, calibrated on batches of RGB uint8 (B, H, W, 3).
+
+    `all_maps`: see `deploy.int8.litert_int8.quantised`.
+    """
     from deploy.int8.litert_int8 import quantised
 
-    content = quantised(_converted(traced, path), pictures)
+    content = quantised(_converted(traced, path), pictures, all_maps=all_maps)
     path.write_bytes(with_description(content, traced.description))
 
 
@@ -47,7 +50,7 @@ def _converted(traced: Traced, path: Path) -> bytes:
 
 
 def with_description(content: bytes, description: str) -> bytes:
-    """Return a file's content with a description among its metadata."""
+    """Return a file's content with a description among its metadata, instead of one that is there."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
 
@@ -56,11 +59,15 @@ def with_description(content: bytes, description: str) -> bytes:
         if each.data is None and each.size:
             each.data = np.frombuffer(content, np.uint8, each.size, each.offset)
             each.offset = each.size = 0
+    others = [each for each in model.metadata or [] if each.name.decode() != KEY]
+    for each in model.metadata or []:
+        if each not in others:
+            model.buffers[each.buffer].data = None
     entry, buffer = schema.MetadataT(), schema.BufferT()
     buffer.data = np.frombuffer(description.encode(), np.uint8)
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
+    model.metadata = [*others, entry]
     builder = flatbuffers.Builder(len(content) + len(description) + 1024)
     builder.Finish(model.Pack(builder), b'TFL3')
     return bytes(builder.Output())

@@ -21,12 +21,14 @@ QUANTISED = (
 FLOAT32 = 0  # schema.fbs: TensorType
 
 
-def quantised(content: bytes, pictures: Iterable[np.ndarray]) -> bytes:
+def quantised(content: bytes, pictures: Iterable[np.ndarray], *, all_maps: bool = False) -> bytes:
     """Return a file's content in INT8: weights by output channel, maps by tensor.
 
     Args:
         content: of a `.tflite` file in float32, with one signature.
         pictures: batches as it takes them, RGB uint8 (B, H, W, 3).
+        all_maps: round what last layers say of a map's cells, too. In float32 they need the map that they
+            read in float32 as well: four times the bytes. What they say of a vector stays in float32.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
@@ -50,6 +52,8 @@ def quantised(content: bytes, pictures: Iterable[np.ndarray]) -> bytes:
     ]
     network = [int(name) for name in network_of(steps)]
     last = {int(name) for name in last_of(steps)}
+    if all_maps:
+        last = {each for each in last if _cells(graph.tensors[graph.operators[each].inputs[0]]) == 1}
     builder = flatbuffers.Builder(len(content) + 1024)
     builder.Finish(model.Pack(builder), b'TFL3')
     named = bytes(builder.Output())
@@ -79,6 +83,11 @@ def quantised(content: bytes, pictures: Iterable[np.ndarray]) -> bytes:
         work: Any = quantizer.Quantizer(bytearray(named))
         work.load_quantization_recipe(recipe)
         return bytes(work.quantize(measured, enable_progress_report=False).quantized_model)
+
+
+def _cells(tensor: Any) -> int:
+    """Return how many cells a map (1, H, W, C) has, a vector (1, C) one."""
+    return int(np.prod([int(side) for side in tensor.shape[1:-1]]))
 
 
 def _recipe(operators: Iterable[tuple[str, str, bool]]) -> Any:

@@ -14,7 +14,10 @@ def formats_of_memory(formats: Sequence[str], *, size: object, batch: int | None
         UserError: they do not go together.
     """
     if size is not None:
-        raise UserError('--memory plans for pictures as the transforms make them: leave --size out')
+        raise UserError(
+            '--memory plans for pictures as the transforms make them, which must be of one size: leave '
+            '--size out, or --memory'
+        )
     if LITERT not in formats:
         return None
     if len({*formats}) > 1:

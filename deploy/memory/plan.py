@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.memory.sizes import in_kilobytes
 
@@ -100,6 +101,25 @@ class Plan:
     def extra(self) -> float:
         """Multiply-adds above those of the plain network, as a share of them."""
         return self.work / self.plain_work - 1 if self.plain_work else 0.0
+
+    def facts(self, asked: int) -> dict[str, Any]:
+        """Return what there is to know of it in plain values, for JSON; `asked` are bytes for a picture."""
+        return {
+            'asked': asked,
+            'planned': self.needs,
+            'plain': self.plain_arena or self.plain_peak,
+            'multiply_adds': self.work,
+            'plain_multiply_adds': self.plain_work,
+            'turned': self.turned,
+            'segments': [
+                {
+                    'layers': [each.first, each.end - 1],
+                    'grid': [each.rows, each.columns],
+                    'slices': [*each.slices],
+                }
+                for each in self.segments
+            ],
+        }
 
     def describe(self, names: Sequence[str] = ()) -> str:
         """Say in a few words what it does."""

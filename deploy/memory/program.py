@@ -1,6 +1,6 @@
 """Programs that keep to an amount of memory: as torch has them, and as `.tflite` files."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -64,10 +64,16 @@ def planned_program(model: VisionModel, budget: int, *, batch: int = 1, raw: boo
     return PlannedProgram(model, found, raw=raw)
 
 
-def fitted(
-    content: bytes, model: VisionModel, budget: int, *, int8: bool, raw: bool = False
-) -> tuple[bytes, Plan]:
-    """Return the content of a `.tflite` file of a model with its arena within `budget` bytes, and the plan.
+class Fitted(NamedTuple):
+    """A `.tflite` file's content, the plan in it, and the bytes of LiteRT's arena for all its tensors."""
+
+    content: bytes
+    plan: Plan
+    arena: int
+
+
+def fitted(content: bytes, model: VisionModel, budget: int, *, int8: bool, raw: bool = False) -> Fitted:
+    """Return a `.tflite` file of a model with its arena within `budget` bytes.
 
     Args:
         content: of the file without a plan, for one picture.
@@ -87,7 +93,7 @@ def fitted(
         made = rewrite(content, search.units, found)
         arena, _, rest = arena_of(made)
         if arena <= budget:
-            return made, found
+            return Fitted(made, found, arena)
         smallest = min(arena, smallest or arena)
     if rest > budget:
         what = 'the head' if raw else 'the head and its decoding'

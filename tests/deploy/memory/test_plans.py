@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backbones import MobileNetV2
-from backbones.counting import block_needs
+from backbones.counting import block_needs, peak_memory
 from backbones.counting import multiply_adds as counted
 from deploy.memory import (
     Plan,
@@ -28,6 +28,7 @@ from deploy.memory.live import live_peak
 from deploy.memory.network import sides
 from deploy.memory.packing import Lifetime, arena, lifetimes, packed
 from deploy.memory.plan import RULES, Rules, plain
+from deploy.memory.section5 import one_channel_at_a_time, sliced_peak
 from deploy.memory.steps import Shape, Steps
 from deploy.program import fold_norms
 from tasks.errors import UserError
@@ -118,14 +119,29 @@ def test_section_5_at_five_slices_takes_the_papers_bytes() -> None:
 
 
 def test_in_five_slices_the_whole_network_takes_the_papers_bytes_too() -> None:
-    units = read_network(on_meta())
+    backbone = MobileNetV2().eval()
     rules = replace(RULES['torch'], pictures=False, holds_input=False)
     segments = [
         Segment(place, place + 1, 1, 1, (1 if unit.depthwise is None else 5,))
-        for place, unit in enumerate(units)
+        for place, unit in enumerate(read_network(backbone))
     ]
-    steps = build(units, Plan((*segments,), False, (224, 224), rules))
-    assert peak(steps) == 4 * max(block_needs(on_meta(), 224, 5))
+    module = apply(fold_norms(backbone), Plan((*segments,), False, (224, 224), rules))
+    images = [torch.zeros(1, 3, 224, 224)]
+    measured = live_peak(lambda: module.execute(images), images)
+    assert measured == peak(module.steps) == 4 * max(block_needs(on_meta(), 224, 5))
+
+
+def test_the_papers_numbers_are_those_of_the_count_by_operators() -> None:
+    units = read_network(on_meta())
+    for slices in (2, 3, 4, 5):
+        assert sliced_peak(units, (224, 224), slices) == peak_memory(on_meta(), 224, slices=slices)
+    assert sliced_peak(units, (224, 224), 1) == peak_memory(on_meta(), 224)
+
+
+def test_one_channel_at_a_time_a_block_needs_its_ends_and_a_channel_of_either_side() -> None:
+    ends, most = one_channel_at_a_time(read_network(on_meta())[2], 112)
+    assert ends == 2 * (16 * 112**2 + 24 * 56**2)
+    assert most == ends + 2 * (112**2 + 56**2)
 
 
 @pytest.mark.parametrize('way', ['torch', 'float32'])
