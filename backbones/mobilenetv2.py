@@ -16,7 +16,7 @@ from backbones.base import BACKBONES, Backbone
 from backbones.table2 import OUTPUT_STRIDES, STAGES, TAP_NAMES, plan_network
 from backbones.weights.load import load_pretrained, read_weights, settle
 from layers import ConvNormActivation, LenientBatchNorm2d
-from layers.conv import PADDINGS
+from layers.conv import PADDINGS, in_turn
 from layers.options import SHARE, SWITCH, TEXT, check_options, number, one_of, sequence, whole
 
 SHORTCUTS = ('bottleneck', 'expansion', 'none')
@@ -87,15 +87,20 @@ class InvertedResidual(nn.Module):
 
     def project(self, thin: Tensor, expanded: Tensor) -> Tensor:
         """Finish the block from its expanded tensor; `thin` is the block's input, for the shortcut."""
-        depthwise, *projection = self.conv[1:] if self.has_expansion else self.conv
+        depthwise = self.conv[1] if self.has_expansion else self.conv[0]
         tensor = depthwise(expanded)
         if self.joins_expansions:
             tensor = tensor + expanded
-        for layer in projection:
+        return self._finish(thin, tensor)
+
+    def _finish(self, thin: Tensor, tensor: Tensor) -> Tensor:
+        for layer in self.conv[2:] if self.has_expansion else self.conv[1:]:
             tensor = layer(tensor)
         return thin + tensor if self.has_shortcut else tensor
 
     def forward(self, thin: Tensor) -> Tensor:
+        if self.has_expansion and not self.joins_expansions:
+            return self._finish(thin, in_turn(self.conv[0], self.conv[1], thin))  # type: ignore[arg-type]
         return self.project(thin, self.expand(thin))
 
 

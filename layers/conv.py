@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers.fused import NOTHING, RELU, RELU6, fits, fused_norm, is_fused
+from layers.fused_depthwise import depthwise_norm, fits_depthwise
 
 LIMITS = {nn.ReLU6: RELU6, nn.ReLU: RELU}
 PADDINGS = ('symmetric', 'same')
@@ -101,11 +102,36 @@ class ConvNormActivation(nn.Sequential):
         if not is_fused() or len(self) != 3:
             return super().forward(input)
         convolution, norm, activation = self
+        limits = limits_of(self)
+        if (
+            limits is not None
+            and fits_depthwise(input, None, convolution, norm)
+            and not has_hooks(convolution)
+        ):
+            return depthwise_norm(input, None, NOTHING, convolution, norm, limits)  # type: ignore[arg-type]  # fits
         tensor = convolution(input)
-        limits = None if has_hooks(norm) or has_hooks(activation) else LIMITS.get(type(activation))
         if limits is not None and fits(tensor, norm):
             return fused_norm(tensor, norm, limits)  # type: ignore[arg-type]  # fits says so
         return activation(norm(tensor))
+
+
+def in_turn(first: ConvNormActivation, second: ConvNormActivation, tensor: Tensor) -> Tensor:
+    """Return `second(first(tensor))`; a depthwise `second` becomes one operation with `first`'s norm."""
+    if is_fused() and not any(map(has_hooks, (first, second))):
+        before, after = limits_of(first), limits_of(second)
+        if before is not None and after is not None and not has_hooks(second[0]):
+            expanded = first[0](tensor)
+            if fits_depthwise(expanded, first[1], second[0], second[1]):
+                return depthwise_norm(expanded, first[1], before, second[0], second[1], after)  # type: ignore[arg-type]  # fits
+            return second(first[2](first[1](expanded)))
+    return second(first(tensor))
+
+
+def limits_of(block: ConvNormActivation) -> tuple[float, float] | None:
+    """What a block's last layer clamps to, if its norm and clamp may be computed as one."""
+    if len(block) != 3 or has_hooks(block[1]) or has_hooks(block[2]):
+        return None
+    return LIMITS.get(type(block[2]))
 
 
 def has_hooks(module: nn.Module) -> bool:

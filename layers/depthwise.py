@@ -1,7 +1,8 @@
 """Gradients of depthwise convolutions on a CPU, where oneDNN computes some of them by slow reference code.
 
 With oneDNN 3.12 that is the input's gradient at stride 2 in bfloat16, and both gradients of a dilated
-convolution in any precision; they take ten to forty times as long as those of a plain one. Here both are
+convolution in any precision; they take ten to forty times as long as those of a plain one. Where the
+compiled loops of `layers.kernels` are switched on they compute those of 3x3 convolutions, else both are
 computed from plain ones. The numbers are the same, in another order of summation at most, apart from strided
 ones on maps of one cell, where oneDNN's gradient of the weights is wrong and ours is not.
 benchmarks/depthwise.py measures what that saves.
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from layers.fused import computes
+from layers.fused_depthwise import plain_gradients as kernel_gradients
 
 Pair = tuple[int, int]
 
@@ -46,7 +50,9 @@ class FastDepthwise(TorchFunctionMode):
                 in_step = all(pad % rate == 0 for pad, rate in zip(padding, dilation, strict=True))
                 is_dilated = max(dilation) > 1 and keeps_size and in_step
                 if is_strided or is_dilated:
-                    return Depthwise.apply(images.to(dtype), weight.to(dtype), stride, padding, dilation)
+                    images = images.to(dtype)
+                    by_kernel = weight.shape[2:] == (3, 3) and computes(images)
+                    return Depthwise.apply(images, weight.to(dtype), stride, padding, dilation, by_kernel)
         return func(*args, **(kwargs or {}))
 
 
@@ -55,24 +61,29 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
+        ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, by_kernel: bool
     ) -> Tensor:
         """(B, C, H, W), (C, 1, k, k) -> (B, C, H', W')."""
         ctx.save_for_backward(images, weight)
-        ctx.geometry = (stride, padding, dilation)
+        ctx.geometry, ctx.by_kernel = (stride, padding, dilation), by_kernel
         return torch.conv2d(images, weight, None, stride, padding, dilation, groups=weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         images, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.geometry
-        if dilation == (1, 1):
+        if ctx.by_kernel:
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+            for_images, for_weight = kernel_gradients(
+                gradient, images, weight, (*stride, *padding, *dilation)
+            )
+        elif dilation == (1, 1):
             for_images, for_weight = strided_gradients(
                 gradient, images, weight, stride, padding, with_images=ctx.needs_input_grad[0]
             )
         else:
             for_images, for_weight = dilated_gradients(gradient, images, weight, padding, dilation)
-        return for_images, for_weight, None, None, None
+        return for_images, for_weight, None, None, None, None
 
 
 def plain_gradients(

@@ -76,33 +76,49 @@ def fused_norm(x: Tensor, norm: nn.BatchNorm2d, limits: tuple[float, float]) -> 
     """The fused way of `norm_relu6`, for what `fits`."""
     table = torch.empty(TABLE_ROWS, x.shape[1])
     made = NormClamp.apply(x, norm.weight, norm.bias, table, limits, norm.eps)
-    remember(made, partial(_normalised, x.detach(), table, (*limits, norm.eps)))
+    remember(made, partial(normalised, x.detach(), table, (*limits, norm.eps)))
+    update_statistics(norm, table, x.numel() // x.shape[1])
+    return made
+
+
+def update_statistics(norm: nn.BatchNorm2d, table: Tensor, rows: int) -> None:
+    """Let a norm's running statistics follow those of a batch with so many numbers a channel."""
     with torch.no_grad():
-        rows = x.numel() // x.shape[1]
         norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         norm.running_mean.lerp_(table[0], norm.momentum)  # type: ignore[union-attr]
         norm.running_var.lerp_(table[5] * (rows / (rows - 1)), norm.momentum)  # type: ignore[union-attr]
-    return made
 
 
 def fits(x: Tensor, norm: nn.Module) -> bool:
     """Whether the fused way computes what torch would: in training, on a CPU, the ordinary case."""
+    return computes(x) and normalises(norm, x.shape[1]) and x.numel() > x.shape[1]
+
+
+def normalises(norm: nn.Module, channels: int) -> bool:
+    """Whether this is a plain batch norm in training, of so many channels."""
     return (
-        _wanted[0]
-        and torch.is_grad_enabled()
-        and isinstance(norm, nn.BatchNorm2d)  # SyncBatchNorm is none
+        isinstance(norm, nn.BatchNorm2d)  # SyncBatchNorm is none
         and norm.training
         and norm.track_running_stats
         and norm.momentum is not None
         and norm.running_mean is not None
         and norm.affine
         and norm.weight.dtype == norm.running_mean.dtype == torch.float32
+        and norm.weight.device.type == 'cpu'
+        and norm.num_features == channels
+    )
+
+
+def computes(x: Tensor) -> bool:
+    """Whether the loops are wanted here and can read these maps."""
+    return (
+        _wanted[0]
+        and torch.is_grad_enabled()
         and type(x) is Tensor
-        and x.device.type == norm.weight.device.type == 'cpu'
+        and x.device.type == 'cpu'
         and x.dtype in (torch.bfloat16, torch.float32)
         and x.ndim == 4
-        and x.shape[1] == norm.num_features
-        and x.numel() > x.shape[1]
+        and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
@@ -176,7 +192,8 @@ class NormClamp(torch.autograd.Function):
         )
 
 
-def _normalised(x: Tensor, table: Tensor, numbers: tuple[float, ...]) -> Tensor:
+def normalised(x: Tensor, table: Tensor, numbers: tuple[float, ...]) -> Tensor:
+    """Normalise and clamp again by a table that is there."""
     from layers.kernels.norm import NORMALISE
 
     made = torch.empty_like(x)

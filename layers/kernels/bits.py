@@ -17,6 +17,8 @@ LANES = 128  # numbers that a loop over narrow rows covers at once, several rows
 _intrinsic: Any = intrinsic  # its type does not say that the context is left out of a call
 # Called from other loops only: what Python would call them by is not compiled.
 loop: Any = njit(error_model='numpy', no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
+# Becomes part of its caller before LLVM sees it, which would optimise the whole anew at each level of calls.
+part: Any = njit(error_model='numpy', inline='always', no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 
 @_intrinsic

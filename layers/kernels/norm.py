@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from layers.kernels.bits import loop, pointer, put, repeats, wide
+from layers.kernels.bits import loop, part, pointer, put, repeats, wide
 
 
 @loop
@@ -149,13 +149,42 @@ def gradient_rows(
 
 
 @loop
-def combine(partial: Any, table: Any, weight: Any, rows: int, chunk_rows: int, epsilon: float) -> None:
-    """Mean, variance and scale from the chunks' sums, in float64 (Chan, Golub and LeVeque 1979)."""
+def replace_rows(
+    x: Any, out: Any, table: Any, floor: Any, ceiling: Any, channels: int, begin: int, end: int
+) -> None:
+    """As `gradient_rows`, of gradients that lie in `out`: loops over what may overlap are not vectorised."""
+    width = repeats(channels) * channels
+    constants = tiled(table, 0, 5, channels, width)
+    mean, scale, bias = constants[0], constants[1], constants[2]
+    by_sum, by_product = constants[3], constants[4]
+    at, stop = begin * channels, end * channels
+    while at < stop:
+        here = min(width, stop - at)
+        row, made = x[at : at + here], out[at : at + here]
+        for place in range(here):
+            centred = wide(row[place]) - mean[place]
+            value = centred * scale[place] + bias[place]
+            passed = wide(made[place]) * scale[place]
+            clamped = (value <= floor) | (value >= ceiling)
+            passed = np.float32(0) if clamped else passed
+            put(made, place, passed - by_sum[place] - centred * by_product[place])
+        at += here
+
+
+@loop
+def combine(
+    partial: Any, table: Any, weight: Any, rows: int, chunk_rows: int, epsilon: float, period: int
+) -> None:
+    """Mean, variance and scale from the chunks' sums, in float64 (Chan, Golub and LeVeque 1979).
+
+    Args:
+        period: rows after which a chunk ends early and the next begins: of an image, or all.
+    """
     chunks, _, channels = partial.shape
     mean, spread = np.zeros(channels), np.zeros(channels)
     done = 0
     for chunk in range(chunks):
-        count = min(chunk_rows, rows - done)
+        count = min(chunk_rows, period - done % period)
         share, weighting = count / (done + count), done * count / (done + count)
         for channel in range(channels):
             total = np.float64(partial[chunk, 1, channel])
@@ -195,10 +224,10 @@ def combine_gradients(partial: Any, table: Any, rows: int, made: Any) -> None:
 # What a pass is called with: int64 numbers, addresses among them.
 PASS, ROWS, CHANNELS, CHUNK_ROWS, X, OUT, GRADIENT, TABLE, PARTIAL, NUMBERS, WEIGHT, MADE = range(12)
 LENGTH = 12
-SUM, COMBINE, NORMALISE, SUM_GRADIENTS, COMBINE_GRADIENTS, MAKE_GRADIENT = range(6)
+SUM, COMBINE, NORMALISE, SUM_GRADIENTS, COMBINE_GRADIENTS, MAKE_GRADIENT, REPLACE_GRADIENT = range(7)
 
 
-@loop
+@part
 def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: int) -> None:
     """The part of a pass that falls to one of a number of threads: every so many-th chunk."""
     rows, channels, chunk_rows, which = call[ROWS], call[CHANNELS], call[CHUNK_ROWS], call[PASS]
@@ -210,7 +239,7 @@ def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: i
     if which in (COMBINE, COMBINE_GRADIENTS):
         if thread == 0 and which == COMBINE:
             weight = carray(pointer(call[WEIGHT]), (channels,), np.float32)
-            combine(partial, table, weight, rows, chunk_rows, numbers[2])
+            combine(partial, table, weight, rows, chunk_rows, numbers[2], rows)
         elif thread == 0:
             made = carray(pointer(call[MADE]), (2, channels), np.float32)
             combine_gradients(partial, table, rows, made)
@@ -224,11 +253,13 @@ def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: i
             normalise_rows(x, out, table, floor, ceiling, channels, begin, end)
         elif which == SUM_GRADIENTS:
             sum_gradients(x, gradient, table, partial[chunk], floor, ceiling, channels, begin, end)
-        else:
+        elif which == MAKE_GRADIENT:
             gradient_rows(x, gradient, out, table, floor, ceiling, channels, begin, end)
+        else:
+            replace_rows(x, out, table, floor, ceiling, channels, begin, end)
 
 
-@loop
+@part
 def share_in_bfloat16(data: Any, thread: int, threads: int) -> None:
     call = carray(data, (LENGTH,))
     size = call[ROWS] * call[CHANNELS]
@@ -238,7 +269,7 @@ def share_in_bfloat16(data: Any, thread: int, threads: int) -> None:
     share_of(call, x, out, gradient, thread, threads)
 
 
-@loop
+@part
 def share_in_float32(data: Any, thread: int, threads: int) -> None:
     call = carray(data, (LENGTH,))
     size = call[ROWS] * call[CHANNELS]

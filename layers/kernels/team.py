@@ -20,7 +20,7 @@ import torch
 from numba import cfunc, types
 from numba.core.types import ExternalFunction
 
-from layers.kernels import norm
+from layers.kernels import depthwise, norm
 
 thread_number = ExternalFunction('kestrel_thread_number', types.int32())
 thread_count = ExternalFunction('kestrel_thread_count', types.int32())
@@ -57,19 +57,27 @@ def entries(stamp: int) -> dict[tuple[torch.dtype, bool], Any]:
     """
 
     def team_in_bfloat16(data: Any) -> None:
-        if stamp:
+        if stamp and data[0] >= depthwise.FORWARD:
+            depthwise.share_in_bfloat16(data, thread_number(), thread_count())
+        elif stamp:
             norm.share_in_bfloat16(data, thread_number(), thread_count())
 
     def team_in_float32(data: Any) -> None:
-        if stamp:
+        if stamp and data[0] >= depthwise.FORWARD:
+            depthwise.share_in_float32(data, thread_number(), thread_count())
+        elif stamp:
             norm.share_in_float32(data, thread_number(), thread_count())
 
     def one_in_bfloat16(data: Any, thread: int, threads: int) -> None:
-        if stamp:
+        if stamp and data[0] >= depthwise.FORWARD:
+            depthwise.share_in_bfloat16(data, thread, threads)
+        elif stamp:
             norm.share_in_bfloat16(data, thread, threads)
 
     def one_in_float32(data: Any, thread: int, threads: int) -> None:
-        if stamp:
+        if stamp and data[0] >= depthwise.FORWARD:
+            depthwise.share_in_float32(data, thread, threads)
+        elif stamp:
             norm.share_in_float32(data, thread, threads)
 
     return {
@@ -103,7 +111,7 @@ def run(call: Any, dtype: torch.dtype, *, threads: int) -> None:
     """Run a pass.
 
     Args:
-        call: its `norm.LENGTH` numbers.
+        call: the numbers of `layers.kernels.norm` or `layers.kernels.depthwise`, the pass first.
         dtype: of the tensors it reads and writes.
         threads: how many share it; the result does not depend on that.
     """

@@ -19,6 +19,7 @@ from tasks.errors import UserError
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+NEVER = -1
 
 
 def tune_cpu() -> None:
@@ -51,7 +52,7 @@ def keep_freed_memory() -> bool:
     limit = 2**30
     # Older glibc refuses thresholds above 32 MB; there, forbid separate maps altogether.
     kept = mallopt(M_MMAP_THRESHOLD, limit) or mallopt(M_MMAP_MAX, 0)
-    return bool(kept and mallopt(M_TRIM_THRESHOLD, limit))
+    return bool(kept and mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
 def choose_threads(wish: int | str) -> None:

@@ -10,7 +10,10 @@ from torch import nn
 
 from backbones import MobileNetV2
 from layers import SamePadConv2d
+from layers import depthwise as depthwise_module
 from layers.depthwise import Depthwise, FastDepthwise, fast_depthwise
+from layers.fused import can_fuse, fused_kernels
+from layers.fused_depthwise import plain_gradients
 
 CPU = torch.device('cpu')
 
@@ -45,6 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     return seen
 
 
+@pytest.mark.parametrize('kernels', ['fused', 'torch'])
 @pytest.mark.parametrize('size', [(16, 16), (15, 10), (1, 3), (3, 2), (1, 1)])
 @pytest.mark.parametrize('amp', [True, False])
 @pytest.mark.parametrize(
@@ -59,13 +63,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     ids=['stride 2', 'strides 2 and 3', 'SAME', 'rate 2', 'rates 4 and 3'],
 )
 def test_the_gradient_is_the_same(
-    layer: nn.Module, amp: bool, size: tuple[int, int], calls: list[torch.Size]
+    layer: nn.Module, amp: bool, size: tuple[int, int], kernels: str, calls: list[torch.Size]
 ) -> None:
     torch.manual_seed(0)
     images = torch.randn(2, 8, *size).to(memory_format=torch.channels_last)
     images = images.bfloat16().float()
     layer.weight.data = layer.weight.data.bfloat16().float()  # type: ignore[union-attr]
-    ours = gradients(layer, images, fast=True, amp=amp)
+    with fused_kernels(kernels == 'fused'):
+        ours = gradients(layer, images, fast=True, amp=amp)
     exact = gradients(layer.double(), images.double(), fast=False, amp=False)
     layer.float()
     for one, other in zip(ours, exact, strict=True):
@@ -111,3 +116,23 @@ def test_strided_and_dilated_blocks_of_the_backbone_take_the_detour(
 def test_other_devices_are_left_alone() -> None:
     assert isinstance(fast_depthwise(CPU), FastDepthwise)
     assert not isinstance(fast_depthwise(torch.device('cuda')), FastDepthwise)
+
+
+def test_the_compiled_loops_are_taken_for_3x3_where_they_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not can_fuse():
+        pytest.skip('needs Numba')
+    taken: list[tuple[int, ...]] = []
+
+    def noted(*args: Any) -> Any:
+        taken.append(args[-1])
+        return plain_gradients(*args)
+
+    monkeypatch.setattr(depthwise_module, 'kernel_gradients', noted)
+    images = torch.randn(2, 8, 9, 9).to(memory_format=torch.channels_last)
+    gradients(depthwise(stride=2, padding=1), images, fast=True)
+    with fused_kernels():
+        gradients(depthwise(kernel_size=5, stride=2, padding=1), images, fast=True)
+        gradients(depthwise(stride=2, padding=1), images.contiguous().clone(), fast=True)
+        gradients(SamePadConv2d(8, 8, 3, stride=2, groups=8, bias=False), images, fast=True)
+        gradients(depthwise(padding=2, dilation=2), images, fast=True, amp=False)
+    assert taken == [(2, 2, 0, 0, 1, 1), (1, 1, 2, 2, 2, 2)]
