@@ -32,6 +32,7 @@ def time_training(
     from mmengine.hooks import Hook
 
     from tasks import load_config, train
+    from tasks.training.hooks.precision import PrecisionHook
 
     ends: list[float] = []
     inside: list[float] = []  # seconds in the model's train_step
@@ -52,6 +53,9 @@ def time_training(
         priority = 'LOWEST'
 
         def before_train(self, runner: Any) -> None:
+            for hook in runner.hooks:
+                if isinstance(hook, PrecisionHook):  # as with pretrained weights, which are left out here
+                    hook.since, runner.optim_wrapper.enabled = 0, True
             loop, model = runner.train_loop, runner.model
             loader = loop.dataloader
             model.train_step = timed(model.train_step, inside)

@@ -212,6 +212,7 @@ class ConfigSchema(Closed):
     custom_hooks: ENTRIES = ()
     custom_imports: MAPPING | None = None
     amp: one_of('auto', 'off') = 'auto'
+    compile: SWITCH = False
     seed: whole(least=0, most=2**32 - 1) = 0
     sync_bn: SWITCH = False
     tensorboard: SWITCH = False

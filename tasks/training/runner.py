@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import BaseDataPreprocessor, MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -132,6 +132,9 @@ class KestrelRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and wrap it for several processes."""
         device = pick_device()
+        if device.type == 'cuda':
+            # Batches lie in pinned memory (`tasks.data.loader`): the copy need not be waited for.
+            model.data_preprocessor = BaseDataPreprocessor(non_blocking=True)
         model = model.to(device)
         if not self.distributed:
             if self._sync_bn:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
@@ -20,9 +21,10 @@ from tasks.model import BatchAugment, VisionModel
 from tasks.plain import plain
 from tasks.schema import check_config
 from tasks.training.cpu import choose_threads, tune_cpu
-from tasks.training.device import pick_device, resolve_amp, start_process_group
+from tasks.training.device import compile_parts, pick_device, resolve_amp, start_process_group
 from tasks.training.distill import TeacherHook, build_teacher
 from tasks.training.folder import check_run_files, checkpoint_to_resume, claimed
+from tasks.training.hooks.precision import PrecisionHook
 from tasks.training.hooks.progress import ProgressHook
 from tasks.training.hooks.saving import SaveHook
 from tasks.training.hooks.threads import ThreadsHook
@@ -133,11 +135,20 @@ def _train(
     for dataset in (training, validation):
         dataset.fill_with(model.normalise.mean_pixel)
     loaded = None if start is None or checkpoint is not None else transfer_weights(model, start)
+    if config.get('compile', False):
+        compile_parts(model, pick_device())
     amp = resolve_amp(config.get('amp', 'auto'), pick_device())
-    teacher = build_teacher(config, model, autocast=amp)
-    taught = [] if teacher is None else [TeacherHook(teacher)]
+    from_scratch = start is None and not config.model.backbone.get('pretrained')
+    own_wrapper = 'type' in config.optim_wrapper
+    begins_wide = from_scratch and amp == torch.bfloat16 and not own_wrapper
+    teacher = build_teacher(config, model, autocast=amp is not None)
+    taught: list[Hook] = [] if teacher is None else [TeacherHook(teacher)]
+    if begins_wide:
+        taught.append(PrecisionHook())
     optim_wrapper = check_optim_wrapper(plain(config.optim_wrapper))
-    optim_wrapper.setdefault('type', 'AutocastOptimWrapper' if amp else 'OptimWrapper')
+    if not own_wrapper:
+        autocast = {} if amp is None else {'dtype': name_of(amp)}
+        optim_wrapper |= {'type': 'AutocastOptimWrapper' if autocast else 'OptimWrapper', **autocast}
     metric = build_metric(config, model)
     if checkpoint is None:
         check_run_files(folder, config.filename, metric.files)
@@ -187,7 +198,10 @@ def _train(
     if (weights := getattr(model.head, 'class_weights', None)) is not None:
         pairs = zip(model.classes, weights.tolist(), strict=True)
         log('class weights: ' + ', '.join(f'{name} {weight:.3g}' for name, weight in pairs))
-    log(f'precision: {"bfloat16 autocast" if amp else "float32"}; channels_last')
+    if begins_wide:
+        log('precision: float32 at first, bfloat16 autocast once its gradient is the same; channels_last')
+    else:
+        log(f'precision: {"float32" if amp is None else f"{name_of(amp)} autocast"}; channels_last')
     if pick_device().type == 'cpu':
         advice = '' if can_fuse() else " (pip install -e '.[fast]' makes training on a CPU faster)"
         log('kernels: ' + ('norms and activations fused' if is_fused() else f"torch's{advice}"))
@@ -217,6 +231,11 @@ def _train(
         return report_of(runner)
     finally:
         runner.close()
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return 'bfloat16' for torch.bfloat16."""
+    return str(dtype).removeprefix('torch.')
 
 
 def _batch_augment(config: Config, model: VisionModel) -> BatchAugment | None:
