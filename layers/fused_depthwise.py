@@ -215,10 +215,18 @@ def plain_gradients(
     neutral = torch.zeros(TABLE_ROWS, images.shape[1])
     neutral[1] = 1.0  # scale
     made, of_kernel = torch.empty_like(images), torch.empty(9, images.shape[1])
-    tensors = {'gradient': gradient, 'out': made, 'next_made': of_kernel}
     numbers = (*NOTHING, 0.0, *NOTHING, 0.0)
     call = DepthwiseCall(
-        images, gradient, kernel.float(), (neutral, neutral), numbers, geometry, forward=False, **tensors
+        images,
+        gradient,
+        kernel.float(),
+        (neutral, neutral),
+        numbers,
+        geometry,
+        forward=False,
+        gradient=gradient,
+        out=made,
+        next_made=of_kernel,
     )
     call.run(BACKWARD)
     call.run(COMBINE_BACK)

@@ -111,7 +111,7 @@ def close_up(made: Any, row: Any, channels: int, padded: int) -> None:
 
 
 @loop
-def place_of(array: Any) -> int:
+def place_of(array: Any) -> Any:
     """The address of an array's first number."""
     return np.int64(array.ctypes.data)
 

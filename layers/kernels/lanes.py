@@ -48,8 +48,8 @@ class _Vectors:
 
     def multiply_add(self, one: Any, other: Any, total: Any) -> Any:
         # May become one rounding where the processor has an instruction for it.
-        product = self.builder.fmul(one, other, flags=('contract',))
-        return self.builder.fadd(product, total, flags=('contract',))
+        build: Any = self.builder  # its types do not know of flags
+        return build.fadd(build.fmul(one, other, flags=('contract',)), total, flags=('contract',))
 
     def every(self, value: Any) -> Any:
         """Return a vector of one float32."""

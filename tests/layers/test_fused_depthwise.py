@@ -31,8 +31,8 @@ def blocks(channels: int, **options: Any) -> tuple[ConvNormActivation, ConvNormA
         ConvNormActivation(channels, channels, 3, groups=channels, **options),
     )
     for block in pair:
-        nn.init.normal_(block[1].weight, 1, 0.3)
-        nn.init.normal_(block[1].bias, 1, 1)
+        nn.init.normal_(block[1].weight, 1, 0.3)  # type: ignore[arg-type]
+        nn.init.normal_(block[1].bias, 1, 1)  # type: ignore[arg-type]
     if padding is not None:
         pair[1][0].padding = padding
     return pair
@@ -153,9 +153,9 @@ def change(name: str, pair: tuple[ConvNormActivation, ConvNormActivation], x: Te
     elif name == 'another activation':
         first[2] = nn.SiLU()
     elif name == 'no momentum':
-        second[1].momentum = None
+        second[1].momentum = None  # type: ignore[assignment]
     elif name == 'reflection':
-        second[0].padding_mode = 'reflect'
+        second[0].padding_mode = 'reflect'  # type: ignore[assignment]
     elif name == 'bias':
         second[0].bias = nn.Parameter(torch.zeros(24))
     elif name == 'computed weights':
@@ -250,7 +250,7 @@ def test_a_whole_backbone_learns_the_same() -> None:
         x = images(4, 3, 64, 64).detach()
         with fused_kernels(fuse), recompute():
             maps = backbone(x)
-        sum(each.square().mean() for each in maps).backward()
+        torch.stack([each.square().mean() for each in maps]).sum().backward()
         found = torch.cat([each.grad.flatten() for each in backbone.parameters() if each.grad is not None])
         return found, backbone.state_dict()
 
