@@ -101,7 +101,7 @@ class ConvNormActivation(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name nn.Sequential gives it)
         if not is_fused() or len(self) != 3:
             return super().forward(input)
-        convolution, norm, activation = self
+        convolution, norm, _ = self
         limits = limits_of(self)
         if (
             limits is not None
@@ -109,7 +109,12 @@ class ConvNormActivation(nn.Sequential):
             and not has_hooks(convolution)
         ):
             return depthwise_norm(input, None, NOTHING, convolution, norm, limits)  # type: ignore[arg-type]  # fits
-        tensor = convolution(input)
+        return self.finish(convolution(input))
+
+    def finish(self, tensor: Tensor) -> Tensor:
+        """Norm and activation of the convolution's output."""
+        _, norm, activation = self
+        limits = limits_of(self)
         if limits is not None and fits(tensor, norm):
             return fused_norm(tensor, norm, limits)  # type: ignore[arg-type]  # fits says so
         return activation(norm(tensor))
@@ -123,7 +128,7 @@ def in_turn(first: ConvNormActivation, second: ConvNormActivation, tensor: Tenso
             expanded = first[0](tensor)
             if fits_depthwise(expanded, first[1], second[0], second[1]):
                 return depthwise_norm(expanded, first[1], before, second[0], second[1], after)  # type: ignore[arg-type]  # fits
-            return second(first[2](first[1](expanded)))
+            return second(first.finish(expanded))
     return second(first(tensor))
 
 

@@ -47,6 +47,17 @@ def taken(made: Tensor) -> bool:
     return made.grad_fn is not None and 'NormDepthwise' in made.grad_fn.name()
 
 
+def operations(made: Tensor) -> list[str]:
+    """The names of all that made this."""
+    names, todo = [], [made.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None:
+            names.append(node.name())
+            todo += [each for each, _ in node.next_functions]
+    return names
+
+
 def results(
     pair: tuple[ConvNormActivation, ConvNormActivation], x: Tensor, *, alone: bool = False, amp: bool = False
 ) -> list[Tensor]:
@@ -211,7 +222,9 @@ def test_what_it_does_not_cover_goes_the_usual_way(name: str, second_alone: bool
 )
 def test_other_convolutions_are_left_alone(second: ConvNormActivation) -> None:
     first, _ = blocks(24)
-    assert not taken(in_turn(first, second, images(2, 8, 9, 9)))
+    made = in_turn(first, second, images(2, 8, 9, 9))
+    assert not taken(made)
+    assert sum('NormClamp' in each for each in operations(made)) == 2  # norms and clamps still are one
 
 
 def test_outside_of_training_it_is_not_taken() -> None:
