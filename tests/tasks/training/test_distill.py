@@ -195,6 +195,7 @@ def test_a_taught_run_resumes_to_the_bit_and_its_checkpoint_holds_no_teacher(
 
 
 PARTED = """
+    amp = 'off'
     model['norm_eval'] = True
     model['head'] = dict(type='LinearHead', dropout=0.0)
     optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05))
