@@ -1,6 +1,6 @@
 """Time until a fine-tuned classifier is good: Intel's scenes, both sides from the same ImageNet weights.
 
-    python benchmarks/time_to_score.py --data-root data/intel --weights mobilenet_v2-b0353104.pth
+    python benchmarks/time_to_score.py --data-root data/intel --weights mobilenet_v2-7ebf99e0.pth
 
 Three sides, each in a process of its own, as often as there are seeds:
 
@@ -45,7 +45,8 @@ class Clock:
 
     def __init__(self, score: Callable[[], float], *, target: float, limit: int) -> None:
         self.score, self.target, self.limit = score, target, limit
-        self.images, self.away, self.due = 0, 0.0, EVERY
+        self.images, self.due = 0, EVERY
+        self.away = self.before = 0.0  # seconds not to count: so far, and before the first batch
         self.scores: list[tuple[int, float]] = []
         self.first_batch = time.perf_counter()
 
