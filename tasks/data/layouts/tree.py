@@ -43,6 +43,8 @@ class Tree:
 
     Hidden ones are left out, and what is no file: pipes, sockets, devices.
 
+    Links to folders are followed.
+
     Args:
         root: an existing folder.
         forgiving: note faults that otherwise stop a training, and go on without what is faulty: to list them
@@ -57,8 +59,9 @@ class Tree:
         self.root = root
         self.forgiven = Problems(limit=None) if forgiving else None
         self.files: list[str] = []
-        for parent, folders, names in os.walk(root):
-            folders[:] = sorted(each for each in folders if not _is_left_out(each))
+        for parent, folders, names in os.walk(root, followlinks=True):
+            inside = sorted(each for each in folders if not _is_left_out(each))
+            folders[:] = [each for each in inside if not _leads_back(os.path.join(parent, each), root)]
             base = Path(parent).relative_to(root).as_posix()
             prefix = '' if base == '.' else f'{base}/'
             self.files += [
@@ -169,6 +172,15 @@ class Tree:
         folders = {os.path.dirname(file) for file in named}
         folders = {each for each in folders if not (MASK_FOLDERS | NO_MASKS) & set(each.lower().split('/'))}
         return [file for file in self.images if file not in named and os.path.dirname(file) in folders]
+
+
+def _leads_back(folder: str, root: Path) -> bool:
+    """Whether a folder is a link to one that it lies in: followed, it would have no end."""
+    if not os.path.islink(folder):
+        return False
+    there = os.path.realpath(folder)
+    above = Path(folder).parents
+    return any(os.path.realpath(each) == there for each in above[: 1 + above.index(root)])
 
 
 def _is_left_out(name: str) -> bool:
