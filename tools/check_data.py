@@ -52,7 +52,7 @@ def main() -> None:
         write_html(result, Path(arguments.html))
         say(f'wrote {arguments.html}')
     if arguments.fix is not None:
-        kind, steps = write_repaired(config, result, Path(arguments.fix))
+        kind, steps = write_repaired(result, Path(arguments.fix))
         for step in steps or ['nothing had to be repaired']:
             say(f'repaired: {step}')
         say(f'wrote {arguments.fix} ({kind}), where this is left:\n')

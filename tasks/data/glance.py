@@ -94,12 +94,18 @@ def read_head(data: bytes, path: str) -> Head | None:
     return Head(size, orientation, kind)
 
 
-def glance(path: str) -> Glance:
+def glance(path: str, data: np.ndarray | None = None) -> Glance:
     """Read a picture; return what is kept of it.
+
+    Args:
+        path: the file, or what a picture is called that is none.
+        data: its bytes, uint8 (N,), where they lie elsewhere; None reads the file.
 
     Raises:
         ImageError: as `tasks.data.images.read_photograph`.
     """
+    if data is not None:
+        return _look(path, data)
     status = _status(path)
     return _glance(path, status.st_size, status.st_mtime_ns)
 
@@ -140,11 +146,14 @@ def _status(path: str) -> os.stat_result:
 @lru_cache(maxsize=REMEMBERED)
 def _glance(path: str, size: int, modified: int) -> Glance:
     """As `glance`; size and time of change are for the cache, which then knows a file that has changed."""
+    return _look(path, read_bytes(path))
+
+
+def _look(path: str, data: np.ndarray) -> Glance:
     import cv2
     from imagehash import phash
     from PIL import Image
 
-    data = read_bytes(path)
     head = read_head(data.tobytes(), path) if data.size else None
     image = None if head is None else _reduced(data, head, path)
     if image is None:
@@ -153,7 +162,7 @@ def _glance(path: str, size: int, modified: int) -> Glance:
     bits = phash(Image.fromarray(reduced)).hash.ravel()
     code = int.from_bytes(np.packbits(bits).tobytes(), 'big')
     small = cv2.resize(reduced, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
-    return Glance(path, head, size, hashlib.sha256(data.tobytes()).digest(), code, small)
+    return Glance(path, head, data.size, hashlib.sha256(data.tobytes()).digest(), code, small)
 
 
 def _reduced(data: np.ndarray, head: Head, path: str) -> np.ndarray | None:

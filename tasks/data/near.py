@@ -4,7 +4,7 @@ Near copies have hashes that differ in few bits, and are believed only where the
 small, differ little: plain pictures of one kind have similar hashes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,24 +20,30 @@ BLOCK = 1024  # rows of the table of distances that are computed at once
 MANY = 2000  # pictures that take seconds to read: show progress
 
 
-def glances(paths: Sequence[str], *, look: str = 'looking at pictures') -> Iterator[Glance | ImageError]:
+def glances(
+    paths: Sequence[str],
+    *,
+    look: str = 'looking at pictures',
+    content: Callable[[int], np.ndarray] | None = None,
+) -> Iterator[Glance | ImageError]:
     """Yield of every picture what is kept of it, or why it cannot be read, in order.
 
     Args:
         paths: of the pictures.
         look: what is done, for the progress of many.
+        content: returns the bytes of picture number i, uint8 (N,), where they are no files of their own.
     """
     from rich.console import Console
     from rich.progress import track
 
-    def one(path: str) -> Glance | ImageError:
+    def one(index: int) -> Glance | ImageError:
         try:
-            return glance(path)
+            return glance(paths[index], None if content is None else content(index))
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
-        found = pool.map(one, paths)
+        found = pool.map(one, range(len(paths)))
         if len(paths) >= MANY:
             found = track(found, look, len(paths), transient=True, console=Console(stderr=True))
         yield from found

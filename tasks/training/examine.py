@@ -3,7 +3,7 @@
 import copy
 import inspect
 from ast import literal_eval
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from torch import Tensor
 
 from tasks.build import build_dataset, build_model, data_root
 from tasks.data.annotations import Problems
@@ -36,7 +35,6 @@ TRIED = (
     (FINER, 'model.head.min_scale=0.05'),
     ('model.head.small_first_map=True', FINER, 'model.head.min_scale=0.05'),
 )
-MANY_BOXES = 20_000  # whose overlaps with all default boxes take seconds
 STAGES = {'train': 'train_dataloader', 'val': 'val_dataloader'}
 
 
@@ -45,7 +43,7 @@ class Examination:
     """What was found out about the data of a config.
 
     Attributes:
-        datasets: 'train' and 'val'.
+        datasets: 'train' and 'val', and 'test' where the data have all three.
         root: of the data.
         findings: faults, the serious ones first.
         unit: what classes are counted in, 'pictures' or 'objects'.
@@ -91,8 +89,16 @@ def examine(config: Config, *, root: str | None = None) -> Examination:
     # Of a forgiving data set other classes than those of training are a finding.
     classes = None if forgiving[1] else train.classes
     val = build_dataset(config, 'val_dataloader', root=place, classes=classes, seed=seed)
-    seen = {'train': pictures.look_at(train), 'val': pictures.look_at(val)}
-    result = examined(config, {'train': train, 'val': val}, seen)
+    datasets = {'train': train, 'val': val}
+    refused: list[Finding] = []
+    if all(part in getattr(train, 'splits', ()) for part in ('val', 'test')):
+        config.val_dataloader.dataset['split'] = 'test'
+        try:
+            datasets['test'] = build_dataset(config, 'val_dataloader', root=place, classes=None, seed=seed)
+        except UserError as error:
+            refused = finding('split_not_readable', [str(error)], part='test')
+    result = examined(config, datasets, {part: pictures.look_at(each) for part, each in datasets.items()})
+    result.findings = merged([*result.findings, *refused])
     result.root = place
     return result
 
@@ -119,15 +125,15 @@ def examined(
 
     Args:
         config: that they are from.
-        datasets: 'train' and 'val'.
+        datasets: 'train' and 'val', and 'test' or not.
         seen: their pictures.
-        quick: leave out what takes long: the boxes of large sets, and what other default boxes would do.
+        quick: leave out what takes long: what other default boxes would do.
     """
     result = Examination(dict(datasets))
     size = input_size(config)
     found: list[Finding] = []
     class_of: dict[str, dict[str, str]] = {}
-    known: tuple[Tensor | None, float] | None = None
+    known: tuple[np.ndarray | None, float] | None = None
     for part, dataset in datasets.items():
         found += pictures.storage(dataset, seen[part], part=part)
         found += pictures.sizes(dataset, seen[part], part=part, input_size=size)
@@ -138,8 +144,7 @@ def examined(
         if hasattr(dataset, 'annotations'):
             result.unit = 'objects'
             counts = np.bincount(dataset.annotations.labels, minlength=len(dataset.classes))
-            is_large = quick and len(dataset.annotations.boxes) > MANY_BOXES
-            known = (None, 0.5) if is_large else known or default_boxes_of(config, dataset, size)
+            known = known or default_boxes_of(config, dataset, size)
             found += _boxes(config, dataset, part, size, known, try_others=part == 'train' and not quick)
         elif hasattr(dataset, 'labels'):
             names = [dataset.classes[label] for label in dataset.labels.tolist()]
@@ -154,18 +159,38 @@ def examined(
                 result.areas = dict(zip(dataset.classes, shares.tolist(), strict=True))
         if counts.size:
             result.counts[part] = dict(zip(dataset.classes, counts.tolist(), strict=True))
-    found += _forgiven(list(datasets.values()))
+    found += _forgiven(datasets)
     found += pictures.copies(seen, class_of)
-    if len(result.counts) == 2:
-        found += labels.classes(result.counts['train'], result.counts['val'], unit=result.unit)
+    found += _classes(result.counts, unit=result.unit) if len(result.counts) == len(datasets) else []
     result.findings = merged(found)
     return result
 
 
-def _forgiven(datasets: Sequence[Any]) -> list[Finding]:
+def _classes(counts: Mapping[str, Mapping[str, int]], *, unit: str) -> list[Finding]:
+    """Return what is wrong with classes; in test, which may lack some, those that are not learnt."""
+    train = counts['train']
+    found = labels.classes(train, counts['val'], unit=unit)
+    test = {name: count for name, count in counts.get('test', {}).items() if count and not train.get(name)}
+    if test:
+        kinds = ('class_misspelt', 'class_absent_in_training')
+        others = labels.classes(train, test, unit=unit, scored='test')
+        found += [each for each in others if each.kind in kinds]
+    return found
+
+
+def _in_two(datasets: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the pictures of test that are learnt or chosen by; those of training and validation are noted."""
+    for other in ('train', 'val') if 'test' in datasets else ():
+        both = set(datasets['test'].paths) & set(datasets[other].paths)
+        yield from (f'{path}: {other} and test' for path in sorted(both))
+
+
+def _forgiven(datasets: Mapping[str, Any]) -> list[Finding]:
     """Return what forgiving data sets have noted; what concerns the whole folder every one has, once."""
     places: dict[str, dict[str, None]] = {}
-    for dataset in datasets:
+    if both := list(_in_two(datasets)):
+        places['pictures_in_two_splits'] = dict.fromkeys(both)
+    for dataset in datasets.values():
         noted = getattr(dataset, 'forgiven', None)
         for kind, (_, found) in () if noted is None else noted.found.items():
             places.setdefault(kind, {}).update(dict.fromkeys(found))
@@ -177,13 +202,13 @@ def _boxes(
     dataset: Any,
     part: str,
     size: tuple[int, int],
-    known: tuple[Tensor | None, float],
+    known: tuple[np.ndarray | None, float],
     *,
     try_others: bool,
 ) -> list[Finding]:
     defaults, threshold = known
 
-    def others() -> Iterator[tuple[str, Tensor]]:
+    def others() -> Iterator[tuple[str, np.ndarray]]:
         for options in TRIED if try_others else ():
             changed = copy.deepcopy(config)
             changed.merge_from_dict(
@@ -219,7 +244,7 @@ def input_size(config: Config) -> tuple[int, int]:
 
 def default_boxes_of(
     config: Config, dataset: VisionDataset, size: tuple[int, int]
-) -> tuple[Tensor | None, float]:
+) -> tuple[np.ndarray | None, float]:
     """Return the default boxes of a config's head, float32 (N, 4) unit cxcywh, and its least IoU of a match.
 
     None where the head has no default boxes. Torch's random state is left as it is.
@@ -232,7 +257,7 @@ def default_boxes_of(
         model = build_model(bare, classes=dataset.classes).eval()
         outputs = model.head(model.backbone(torch.zeros(1, 3, *size)))
     found = outputs.get('defaults') if isinstance(outputs, dict) else None
-    return found, float(getattr(model.head, 'match_threshold', 0.5))
+    return None if found is None else found.numpy(), float(getattr(model.head, 'match_threshold', 0.5))
 
 
 def write_html(result: Examination, path: Path) -> None:
@@ -253,23 +278,20 @@ def write_html(result: Examination, path: Path) -> None:
         raise UserError(f'cannot write {path}: {error}') from error
 
 
-def write_repaired(config: Config, result: Examination, out: Path) -> tuple[str, list[str]]:
+def write_repaired(result: Examination, out: Path) -> tuple[str, list[str]]:
     """Write a repaired copy of what was examined into an empty folder; return its format, and the steps.
 
     Raises:
         UserError: something is in the folder, or the config's data sets are not those of own folders.
     """
-    datasets = dict(result.datasets)
+    datasets = result.datasets
     if not all(hasattr(each, 'forgiven') for each in datasets.values()):
         raise UserError(
             '--fix: this config reads a standard data set as it is. Those for folders of your own write '
             'repaired copies: configs/linear_folder.py, ssdlite_folder.py, deeplabv3_folder.py'
         )
-    train = datasets['train']
-    if 'test' in train.splits and 'val' in train.splits:  # not looked at, and not to be lost
-        config = copy.deepcopy(config)
-        config.val_dataloader.dataset.update(split='test', forgiving=True)
-        datasets['test'] = build_dataset(config, 'val_dataloader', root=result.root, classes=None, seed=0)
     with writers.new_folder(out) as folder:
         repair = Repair(datasets, {part: pictures.look_at(each) for part, each in datasets.items()})
-        return repair.write(folder), repair.steps
+        kind = repair.write(folder)
+    lost = [each.part for each in result.findings if each.kind == 'split_not_readable']
+    return kind, [*repair.steps, *(f'1 split left out, {part}: it cannot be read' for part in lost)]

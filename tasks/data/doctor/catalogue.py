@@ -43,14 +43,14 @@ KINDS = {
         serious=True,
     ),
     'copies_between_splits': Kind(
-        'pictures of validation are copies of training pictures',
+        'pictures of {part} are copies of training pictures',
         'They are learnt by heart and flatter every score',
         'Take them out of one of the two; --fix takes them out of training',
         serious=True,
         repaired=True,
     ),
     'near_copies_between_splits': Kind(
-        'pictures of validation are nearly training pictures',
+        'pictures of {part} are nearly training pictures',
         'They are learnt by heart and flatter every score',
         'Take them out of one of the two, or split by scene or by series',
         serious=True,
@@ -117,6 +117,11 @@ KINDS = {
         'Cut them into pieces, or take an input of another shape',
     ),
     # Pictures and annotations.
+    'split_not_readable': Kind(
+        '{part} cannot be scored',
+        'A test of it stops; a training goes on without it',
+        'Correct it, or take it away',
+    ),
     'pictures_unlabelled': Kind(
         'pictures of {part} are there without an annotation',
         'They are left out (in YOLO: taken for pictures without objects)',

@@ -4,11 +4,9 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 
-from heads.boxes import corners_of
 from tasks.data.annotations import Annotations, Problems
 from tasks.data.doctor.catalogue import kind_of_problem
 from tasks.data.doctor.finding import SHOWN, Finding, finding
@@ -16,24 +14,26 @@ from tasks.data.doctor.finding import SHOWN, Finding, finding
 FEW = 10  # pictures or objects of a class to learn from
 TINY = 8  # pixels of a box's shorter side at the network's input
 UNMATCHED = 0.1  # share of objects without a default box that is worth a word
-AT_ONCE = 50  # boxes compared with all default boxes: few enough for their overlaps to stay in the cache
 SMALL_AREA = 0.0005  # share of the labelled pixels
 ALIKE, LETTERS = 0.85, 5  # how alike two names are to be one misspelt, and how long at least
 
 
-def classes(train: Mapping[str, int], val: Mapping[str, int], *, unit: str) -> list[Finding]:
+def classes(
+    train: Mapping[str, int], val: Mapping[str, int], *, unit: str, scored: str = 'validation'
+) -> list[Finding]:
     """Return classes that are absent, rare, or another's name misspelt.
 
     Args:
         train, val: how often each class occurs there; a class that a part does not know is missing.
         unit: what was counted.
+        scored: what `val` is, in words.
     """
     names = list(dict.fromkeys((*train, *val)))
     counted = [(name, train.get(name, 0), val.get(name, 0)) for name in names]
     partial = [name for name, here, there in counted if not (here and there)]
     alike = {
         frozenset((name, other)): f'{name!r} ({train.get(name, 0)} {unit} in training, {val.get(name, 0)} in '
-        f'validation) and {other!r} ({train.get(other, 0)}, {val.get(other, 0)})'
+        f'{scored}) and {other!r} ({train.get(other, 0)}, {val.get(other, 0)})'
         for name in partial
         for other in names
         if name != other and _alike(name, other)
@@ -42,7 +42,7 @@ def classes(train: Mapping[str, int], val: Mapping[str, int], *, unit: str) -> l
         *finding('class_misspelt', alike.values()),
         *finding(
             'class_absent_in_training',
-            (f'{name}: 0 {unit}, {there} in validation' for name, here, there in counted if not here),
+            (f'{name}: 0 {unit}, {there} in {scored}' for name, here, there in counted if not here),
         ),
         *finding(
             'class_rare',
@@ -89,9 +89,9 @@ def boxes(
     *,
     part: str,
     input_size: tuple[int, int],
-    defaults: Any,
+    defaults: np.ndarray | None,
     threshold: float,
-    others: Callable[[], Iterable[tuple[str, Any]]] = tuple,
+    others: Callable[[], Iterable[tuple[str, np.ndarray]]] = tuple,
 ) -> list[Finding]:
     """Return boxes that are tiny, double, or like no default box.
 
@@ -127,11 +127,10 @@ def boxes(
     ]
     if defaults is None or not len(unit):
         return found
-    unit = unit.astype(np.float32)
-    loose = np.flatnonzero(_best_overlaps(unit, defaults) < threshold)
+    loose = np.flatnonzero(best_overlaps(unit, defaults) < threshold)
     if len(loose) > UNMATCHED * len(unit):
         share = len(loose) / len(unit)
-        shares = {name: (_best_overlaps(unit, each) < threshold).mean() for name, each in others()}
+        shares = {name: (best_overlaps(unit, each) < threshold).mean() for name, each in others()}
         tried = '; '.join(
             f'{name}: {left:.0%}' for name, left in sorted(shares.items(), key=itemgetter(1)) if left < share
         )
@@ -155,11 +154,31 @@ def doubles(annotations: Annotations) -> np.ndarray:
     return np.setdiff1d(np.arange(len(keys)), first)
 
 
-def _best_overlaps(unit: np.ndarray, defaults: Any) -> np.ndarray:
-    """Return of every box, float32 (K, 4) unit xyxy, the largest IoU with a default box."""
-    import torch
-    from torchvision.ops import box_iou
+def best_overlaps(unit: np.ndarray, defaults: np.ndarray) -> np.ndarray:
+    """Return the largest IoU of every box with a default box, float64 (K,).
 
-    corners = corners_of(defaults)
-    parts = [box_iou(part, corners).amax(dim=1) for part in torch.from_numpy(unit).split(AT_ONCE)]
-    return torch.cat(parts).numpy()
+    Default boxes of one shape stand on a grid. Of these a box overlaps the one most whose centre is nearest
+    to its own, across and down: one comparison a shape instead of one a default box.
+
+    Args:
+        unit: xyxy (K, 4), in fractions of the picture.
+        defaults: cxcywh (N, 4), likewise; all that have one width and height form a grid.
+    """
+    left, top, right, bottom = unit.astype(np.float64).T
+    across, down = (left + right) / 2, (top + bottom) / 2
+    best = np.zeros(len(unit))
+    shapes, group = np.unique(defaults[:, 2:], axis=0, return_inverse=True)
+    for index, (width, height) in enumerate(shapes.astype(np.float64).tolist()):
+        columns, rows = (np.unique(defaults[group.ravel() == index, side]) for side in (0, 1))
+        x, y = _nearest(columns.astype(np.float64), across), _nearest(rows.astype(np.float64), down)
+        shared_x = np.minimum(right, x + width / 2) - np.maximum(left, x - width / 2)
+        shared_y = np.minimum(bottom, y + height / 2) - np.maximum(top, y - height / 2)
+        shared = shared_x.clip(0) * shared_y.clip(0)
+        best = np.maximum(best, shared / ((right - left) * (bottom - top) + width * height - shared))
+    return best
+
+
+def _nearest(places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the place, of sorted ones, that is nearest to each value."""
+    middles = (places[1:] + places[:-1]) / 2
+    return places[np.searchsorted(middles, values)]

@@ -25,7 +25,8 @@ class Pictures(NamedTuple):
 
 def look_at(dataset: VisionDataset) -> Pictures:
     """Read every picture of a data set."""
-    return _sorted(glances(list(dataset.paths)))
+    are_files = type(dataset).content is VisionDataset.content  # else they lie in shards
+    return _sorted(glances(list(dataset.paths), content=None if are_files else dataset.content))
 
 
 def look_at_heads(datasets: Mapping[str, VisionDataset], *, most: int = MOST_HEADS) -> dict[str, Pictures]:
@@ -125,35 +126,42 @@ def sizes(
 
 
 def copies(parts: Mapping[str, Pictures], labels: Mapping[str, Mapping[str, str]]) -> list[Finding]:
-    """Return the pictures that are there twice: in training and in validation, in one, under two labels.
+    """Return the pictures that are there twice: in training and in what is scored, in one, under two labels.
 
     Args:
-        parts: 'train' and 'val'.
+        parts: 'train', and what is scored.
         labels: of each part, the class of a picture by path, where it has one.
     """
-    train, val = (list(parts[part].seen.values()) for part in ('train', 'val'))
-    named_twice = {each.path for each in train} & {each.path for each in val}  # a fault of its own
-    val = [each for each in val if each.path not in named_twice]
-    between, inside = exact_pairs(train, val), exact_pairs(train)
-    near_between, near_inside = near_pairs(train, val), near_pairs(train)
-    class_of = {**labels.get('val', {}), **labels.get('train', {})}
-    apart = [
-        (a, b)
-        for a, b in (*between, *inside, *near_between, *near_inside)
-        if class_of.get(a.path, '') != class_of.get(b.path, '')
-    ]
-    exact = {b.path for _, b in (*between, *inside)}
-    return [
-        *finding('copies_between_splits', (_pair(a, b, 'is') for a, b in _once(between))),
-        *finding(
-            'near_copies_between_splits',
-            (_pair(a, b, 'is nearly') for a, b in _once(near_between) if b.path not in exact),
-        ),
+    train = list(parts['train'].seen.values())
+    names = {each.path for each in train}
+    inside, near_inside = exact_pairs(train), near_pairs(train)
+    exact = {b.path for _, b in inside}
+    found = [
         *finding('copies_in_training', (_pair(a, b, 'is') for a, b in _once(inside))),
         *finding(
             'near_copies_in_training',
             (_pair(a, b, 'is nearly') for a, b in _once(near_inside) if b.path not in exact),
         ),
+    ]
+    pairs = [*inside, *near_inside]
+    for part in (each for each in parts if each != 'train'):
+        # A file that is named in both is a fault of its own.
+        scored = [each for each in parts[part].seen.values() if each.path not in names]
+        between, near_between = exact_pairs(train, scored), near_pairs(train, scored)
+        exact = {b.path for _, b in between}
+        found += [
+            *finding('copies_between_splits', (_pair(a, b, 'is') for a, b in _once(between)), part=part),
+            *finding(
+                'near_copies_between_splits',
+                (_pair(a, b, 'is nearly') for a, b in _once(near_between) if b.path not in exact),
+                part=part,
+            ),
+        ]
+        pairs += [*between, *near_between]
+    class_of = {path: name for part in labels.values() for path, name in part.items()}
+    apart = [(a, b) for a, b in pairs if class_of.get(a.path, '') != class_of.get(b.path, '')]
+    return [
+        *found,
         *finding(
             'copies_of_two_classes',
             (f'{_pair(a, b, "is like")}: {class_of[b.path]} and {class_of[a.path]}' for a, b in apart),

@@ -21,6 +21,7 @@ from tasks.errors import UserError
 
 MOST_MISSING = 0.1  # share of a picture's rows that may be missing at its end
 CUT = ('truncated', 'damaged')  # how reasons begin where a picture's end is missing
+SCORED = {'test': 'test', 'val': 'validation'}  # parts whose pictures are not to be learnt, and their names
 QUALITY = 95  # of JPEG files that are written again
 
 
@@ -92,17 +93,11 @@ class Repair:
             else:
                 self._counts['pictures saved again without the few rows that are missing'] += 1
                 self._cut[dataset.paths[index]] = image
-        twice: set[str] = set()
-        if part == 'train' and 'val' in self._seen:
-            val = list(self._seen['val'].seen.values())
-            # The training picture of a pair is left out, and every copy of it.
-            digests = {each.digest for each, _ in exact_pairs(list(seen.seen.values()), val)}
-            twice = {each.path for each in seen.seen.values() if each.digest in digests}
-            twice |= set(dataset.paths) & set(self._datasets['val'].paths)
+        scored = {path: name for other, name in SCORED.items() for path in self._shared(part, other)}
         empty = set(getattr(getattr(dataset, 'counts', None), 'empty', ()))
         for index, path in enumerate(dataset.paths):
-            if path in twice:
-                self._counts['training pictures left out, validation has them'] += 1
+            if path in scored:
+                self._counts[f'training pictures left out, {scored[path]} has them'] += 1
                 keep[index] = False
             elif empty and keep[index] and (dataset.read_mask(index) == 255).all():
                 self._counts[f'pictures of {part} left out, their masks label nothing'] += 1
@@ -112,6 +107,15 @@ class Repair:
                 if shown or head.kind in KINDS:
                     self._note(dataset, index, keep, 'turned upright' if shown else f'from {head.kind}')
         return keep
+
+    def _shared(self, part: str, other: str) -> set[str]:
+        """Return the training pictures that another part has too: those files, and all copies of them."""
+        if part != 'train' or other not in self._seen:
+            return set()
+        train, scored = (list(self._seen[each].seen.values()) for each in (part, other))
+        digests = {each.digest for each, _ in exact_pairs(train, scored)}
+        copies = {each.path for each in train if each.digest in digests}
+        return copies | (set(self._datasets[part].paths) & set(self._datasets[other].paths))
 
     def _note(self, dataset: Any, index: int, keep: np.ndarray, how: str) -> None:
         try:

@@ -9,7 +9,7 @@ from tasks.data.folders import check_names
 from tasks.data.layouts.base import Layout, one_each, sorted_splits
 from tasks.data.layouts.tables import LabelledFiles
 from tasks.data.layouts.tree import Tree, split_of
-from tasks.errors import UserError, listing
+from tasks.errors import listing
 
 
 def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> Layout | None:
@@ -43,7 +43,11 @@ def recognise(tree: Tree, *, classes: Sequence[str] | None = None, **_: Any) -> 
 
     def read(by_class: dict[str, list[str]], problems: Problems) -> LabelledFiles:
         if strangers := sorted(set(by_class) - set(ordered)):
-            raise UserError(f'{tree.root}: class {strangers[0]!r} is none of {listing(ordered, 10)}')
+            tree.refuse(
+                'class_in_one_split',
+                [f'{name}: none of the classes of training' for name in strangers],
+                f'{tree.root}: class {strangers[0]!r} is none of {listing(ordered, 10)}',
+            )
         pairs = [(str(tree.path(file)), name) for name in ordered for file in by_class.get(name, ())]
         return LabelledFiles([file for file, _ in pairs], [name for _, name in pairs], ordered)
 

@@ -161,10 +161,11 @@ def plant_in_lists(root: Path) -> Planted:
 
 
 def plant_in_outlines(coco: object) -> Planted:
-    objects = coco.content['train']['annotations']  # type: ignore[attr-defined]
-    objects[0]['segmentation'] = [[10, 10, 20, 20]]
+    content: dict[str, dict] = coco.content  # type: ignore[attr-defined]
+    content['train']['annotations'][0]['segmentation'] = [[10, 10, 20, 20]]
+    content['test'] = {**content['val'], 'categories': []}
     coco.write()  # type: ignore[attr-defined]
-    return {'outlines_broken': 'object 1 of '}
+    return {'outlines_broken': 'object 1 of ', 'split_not_readable': "instances_test.json: 'categories' is"}
 
 
 def check(result: Examination, planted: Planted) -> None:
@@ -216,6 +217,7 @@ def test_what_is_planted_in_lists_and_outlines_is_found(
     check(examined('deeplabv3_folder', root), {})
     planted = plant_in_outlines(boxes)
     check(examined('deeplabv3_folder', root), planted)
+    (root / 'annotations/instances_test.json').unlink()
     datasets = examined('ssdlite_folder', root).datasets
     parts = {part: each.annotations for part, each in datasets.items()}
     writers.write_boxes(parts, tmp_path / 'voc', 'voc')
