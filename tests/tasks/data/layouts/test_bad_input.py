@@ -76,6 +76,15 @@ def test_numbers_as_text_are_numbers(write: Write) -> None:
         each['bbox'] = [str(value) for value in each['bbox']]
     file.write_text(json.dumps(content))
     np.testing.assert_array_equal(everything(root).annotations.boxes, expected)
+    root = write('csv_plain')
+    head, *lines = (root / 'boxes.csv').read_text().splitlines()
+    quoted = [','.join(f'"{field}"' if field else '' for field in line.split(',')) for line in lines]
+    (root / 'boxes.csv').write_text('\n'.join([head, *quoted]))
+    np.testing.assert_array_equal(everything(root).annotations.boxes, expected)
+    root = write('voc_cvat')
+    for path in labels_of(root):
+        path.write_text(re.sub(r'(<[xyhw]\w+>)(\d+)<', r'\1 \2 <', path.read_text()))
+    np.testing.assert_array_equal(everything(root).annotations.boxes, expected)
     root = write('labelme')
     for path in labels_of(root):
         content = json.loads(path.read_text())
@@ -137,7 +146,7 @@ def test_an_empty_file_is_no_annotation_but_for_yolo_a_picture_without_objects(
         everything(root)
 
 
-@pytest.mark.parametrize('layout', ['coco_cvat', 'csv_plain', 'labelme'])
+@pytest.mark.parametrize('layout', ['coco_cvat', 'csv_plain', 'labelme', 'voc_cvat'])
 def test_fractions_where_pixels_are_expected_are_an_error(layout: str, write: Write) -> None:
     root = write(layout)
     for path in labels_of(root):
@@ -147,6 +156,8 @@ def test_fractions_where_pixels_are_expected_are_an_error(layout: str, write: Wr
             rows = [line.split(',') for line in lines]
             lines = [','.join([r[0], *(str(int(v) / 99) if v else '' for v in r[1:5]), r[5]]) for r in rows]
             text = '\n'.join([head, *lines])
+        elif path.suffix == '.xml':
+            text = re.sub(r'(<[xy]m\w+>)(\d+)', lambda found: f'{found[1]}{int(found[2]) / 99}', text)
         else:
             content = json.loads(text)
             for each in content.get('annotations', []):
@@ -199,6 +210,23 @@ def test_one_name_with_two_endings_asks_which_counts(write: Write) -> None:
         everything(root)
 
 
+@pytest.mark.parametrize('layout', ['voc_cvat', 'csv_plain', 'labelme'])
+def test_a_name_with_its_ending_means_that_picture(layout: str, write: Write) -> None:
+    root = write(layout)
+    expected = everything(root).annotations
+    (root / 'more').mkdir()
+    shutil.copy(next(root.rglob('3.png')), root / 'more/3.jpg')
+    found = everything(root)
+    assert list(found.paths) == list(expected.paths)
+    np.testing.assert_array_equal(found.annotations.boxes, expected.boxes)
+    shutil.copy(root / 'more/3.jpg', root / 'more/3.png')
+    (root / 'other').mkdir()
+    shutil.move(next(path for path in root.rglob('3.png') if path.parent.name != 'more'), root / 'other')
+    # Two of the very name, as far from the annotation: one must be named by its path.
+    with pytest.raises(UserError, match=r'3\.png, and 2 pictures have that name: more/3\.png, other/3'):
+        everything(root)
+
+
 def test_a_picture_in_two_splits_is_an_error(write: Write) -> None:
     root = write('voc_cvat')
     lists = root / 'ImageSets/Main'
@@ -220,6 +248,14 @@ def test_a_picture_in_two_splits_is_an_error(write: Write) -> None:
     lines = [f'{line},{"train" if place % 2 else "val"}' for place, line in enumerate(lines)]
     (root / 'boxes.csv').write_text('\n'.join([f'{head},split', *lines]))
     with pytest.raises(UserError, match='both learnt and scored'):
+        everything(root)
+    root = write('labelme')
+    for split in ('train', 'val'):
+        (root / split).mkdir()
+        shutil.move(root / f'{2 + (split == "val")}.json', root / split / '3.json')
+    content = json.loads((root / 'train/3.json').read_text())
+    (root / 'train/3.json').write_text(json.dumps({**content, 'imagePath': '../3.png'}))
+    with pytest.raises(UserError, match=r'1 pictures are both learnt and scored: .*3\.png'):
         everything(root)
     root = write('yolo_fiftyone')
     (root / 'train.txt').write_text('images/train/3.png\nimages/train/4.png\n')
