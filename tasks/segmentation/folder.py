@@ -184,6 +184,7 @@ def _source(
 ) -> tuple[tuple[str, ...], Sequence[int], MaskSource]:
     """Return the class names, the pictures that can be used, and where their label maps come from."""
     if isinstance(found, CocoObjects):
+        _check_pixels(found, tree)
         objects = [name for name in found.class_names if name.lower() != BACKGROUND]
         names = (BACKGROUND, *objects)
         label_of = [names.index(name) if name in names else 0 for name in found.class_names]
@@ -196,6 +197,18 @@ def _source(
     if found.colours:
         return names, chosen, ColourMasks(images, masks, found.colours, exif, counts=counts)
     return names, chosen, IndexMasks(images, masks, names, exif, counts=counts)
+
+
+def _check_pixels(found: CocoObjects, tree: Tree) -> None:
+    """Raise UserError where all outlines are fractions of the picture; drawn, none would have a pixel."""
+    corners = [part for outline in found.outlines if isinstance(outline, list) for part in outline]
+    whole = all(isinstance(outline, list) for outline in found.outlines)
+    if corners and whole and all(max(map(float, part)) <= 1 for part in corners):
+        raise UserError(
+            f'{tree.root}: all {len(corners)} outlines lie in the first pixel of their picture, for example '
+            f'{listing(map(str, corners[0]), 6)}. Outlines are expected in pixels: multiply these by width '
+            'and height'
+        )
 
 
 def _names(found: MaskPairs, base: Path) -> tuple[str, ...]:
