@@ -8,6 +8,7 @@ from typing import Any
 from deploy.answers import LONGEST
 from deploy.description import Description, Values
 from deploy.int8.calibration import Calibration
+from deploy.int8.qat import Tuned
 from deploy.parity import LIMITS
 from tasks.errors import listing
 from tasks.outputs import MARK
@@ -33,6 +34,11 @@ class Written:
 
 
 UNCHECKED = "it runs on Apple's systems only, and was not written on one"
+OPEN_BATCH = (
+    'The `.onnx` file is for ONNX Runtime. OpenVINO 2026.4 computes it wrongly on CPUs while the number of '
+    "pictures is open: take the format openvino there, export with `--batch 1`, or fix the model's shape "
+    'before it is compiled (`model.reshape`).'
+)
 UNITS = {
     'scores': 'largest difference of a score',
     'boxes': 'largest difference of a box, pixels',
@@ -49,6 +55,7 @@ def write_card(
     pictures: str,
     scores: Mapping[str, float],
     calibration: Calibration | None = None,
+    tuned: Tuned | None = None,
 ) -> None:
     """Write the card.
 
@@ -59,6 +66,7 @@ def write_card(
         pictures: on what they were compared with the model.
         scores: the checkpoint's own, where it was scored.
         calibration: the pictures that files in INT8 were calibrated on.
+        tuned: what fine-tuning in eight bits gave.
     """
     height, width = description.picture or (None, None)
     sizes = f'Pictures are {height} pixels high and {width} wide.'
@@ -92,6 +100,10 @@ def write_card(
         *(_within(description.memory) if description.memory else ()),
         *(_compared(written, pictures) if calibration is None else _in_int8(written, scores)),
     ]
+    if calibration is not None and description.batch is None and any(_is_onnx(each) for each in written):
+        lines += [OPEN_BATCH, '']
+    if tuned is not None:
+        lines += _fine_tuned(tuned)
     if calibration is not None:
         lines += _calibrated(calibration)
     elif scores:
@@ -184,6 +196,19 @@ def _in_int8(written: Sequence[Written], scores: Mapping[str, float]) -> list[st
     ]
 
 
+def _fine_tuned(tuned: Tuned) -> list[str]:
+    (name, before), (after,) = next(iter(tuned.before.items())), tuned.after.values()
+    kept = 'The best epoch was taken' if after > before else 'No epoch was better, so the weights stayed'
+    return [
+        '## Fine-tuned in eight bits',
+        '',
+        f'{tuned.epochs} epochs of the training that the checkpoint names, with weights and maps rounded '
+        f'(`--qat {tuned.epochs}`): {name} of the rounded network was {before:.4f} before and is '
+        f'{after:.4f} after. {kept}.',
+        '',
+    ]
+
+
 def _calibrated(calibration: Calibration) -> list[str]:
     left_out = [f'- left out, not readable: {Path(path).name}' for path in calibration.skipped]
     return [
@@ -198,6 +223,10 @@ def _calibrated(calibration: Calibration) -> list[str]:
         *calibration.names,
         '```',
     ]
+
+
+def _is_onnx(written: Written) -> bool:
+    return written.path.suffix == '.onnx'
 
 
 def _row(values: Values) -> str:

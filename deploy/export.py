@@ -21,6 +21,7 @@ from deploy.engines import ExportedModel
 from deploy.formats import BATCH, INPUT, Traced, find_format, trace
 from deploy.int8.calibration import Int8, choose
 from deploy.int8.prepare import prepare
+from deploy.int8.qat import Tuned, fine_tuned
 from deploy.int8.score import check_drop
 from deploy.memory.options import LITERT, formats_of_memory
 from deploy.memory.program import fitted, planned_program
@@ -96,12 +97,15 @@ def export(
     others += [path.with_suffix('.bin') for path in others if path.suffix == '.xml']
     check_writable(others, overwrite=overwrite, hint='Choose another --out')
     model = model_from_checkpoint(content, source=str(checkpoint)).eval()
-    program = Program(model, size=size, raw=raw)
     in_file = memory is not None and formats_of_memory(formats, size=size, batch=batch) == LITERT
-    facts = None
-    if memory is not None and not in_file:
-        program = planned_program(model, memory, batch=batch or 1, raw=raw)
-        assert program.plan is not None
+
+    def program_of(model: VisionModel) -> Program:
+        if memory is None or in_file:
+            return Program(model, size=size, raw=raw)
+        return planned_program(model, memory, batch=batch or 1, raw=raw)
+
+    program, facts = program_of(model), None
+    if memory is not None and program.plan is not None:
         print(f'memory: {program.plan.describe()}')
         facts = program.plan.facts(memory // (batch or 1))
     if program.any_size:
@@ -112,6 +116,12 @@ def export(
             raise UserError(f'{fixed[0]} takes pictures of one size only: give --size HxW instead of any')
     check_amount(batch or 1, *(program.picture or (1, 1)))
     calibration = None if int8 is None else choose(int8, content, source=str(checkpoint), root=data_root)
+    tuned: Tuned | None = None
+    if int8 is not None and calibration is not None and int8.epochs:
+        name = _primary(model)
+        options = {'epochs': int8.epochs, 'root': data_root, 'primary': name}
+        tuned = fine_tuned(checkpoint, content, calibration, **options)
+        model, program = tuned.model, program_of(tuned.model)
     pictures = chosen_pictures(program, model, check) if check else examples(program)
     description = describe(program, model, content, checkpoint, batch=batch)
     description = description.model_copy(update={'memory': facts})
@@ -165,6 +175,7 @@ def export(
                 pictures=text,
                 scores=of_checkpoint,
                 calibration=calibration,
+                tuned=tuned,
             )
             for file in sorted(scratch.iterdir()):
                 if file.is_dir():  # a folder is one file of Core ML's
@@ -275,8 +286,12 @@ def examples(program: Program) -> list[np.ndarray]:
 
 def scores_of(path: Path, model: VisionModel, data_root: str | None) -> dict[str, float]:
     """Return the score, by its name, of a checkpoint or a program on the checkpoint's data."""
-    name = find(METRICS, model.task.metric, where='evaluator').primary
+    name = _primary(model)
     return {name: evaluate(None, checkpoint=str(path), root=data_root)[name]}
+
+
+def _primary(model: VisionModel) -> str:
+    return find(METRICS, model.task.metric, where='evaluator').primary
 
 
 def sha256(path: Path) -> str:

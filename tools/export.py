@@ -79,6 +79,12 @@ def parse_arguments() -> argparse.Namespace:
         help='with --int8: hundredths of the score that may be lost (default: 1.0)',
     )
     parser.add_argument(
+        '--qat',
+        type=count,
+        metavar='EPOCHS',
+        help="with --int8: train so many epochs more in eight bits first, as the checkpoint's config says",
+    )
+    parser.add_argument(
         '--memory',
         metavar='SIZE',
         help='compute in so much memory for activations, as 300KB: in patches and slices, see docs/memory.md',
@@ -134,10 +140,11 @@ def int8_of(arguments: argparse.Namespace) -> Any:
         'pictures': arguments.calibration,
         'inputs': arguments.calibrate_on,
         'max_drop': arguments.max_drop,
+        'epochs': arguments.qat,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if given and not arguments.int8:
-        raise UserError('--calibration, --calibrate-on and --max-drop go with --int8: add it')
+        raise UserError('--calibration, --calibrate-on, --max-drop and --qat go with --int8: add it')
     return Int8(**given) if arguments.int8 else None
 
 

@@ -35,12 +35,14 @@ class Int8:
         inputs: pictures and folders to calibrate on, instead of the checkpoint's training data.
         max_drop: points of the task's score, each a hundredth, that may be lost.
         seed: which pictures are drawn.
+        epochs: of fine-tuning in eight bits, see `deploy.int8.qat`; 0 for none.
     """
 
     pictures: int = PICTURES
     inputs: Sequence[str | Path] = ()
     max_drop: float = MAX_DROP
     seed: int = 0
+    epochs: int = 0
 
     def __post_init__(self) -> None:
         if self.pictures < 1:
@@ -49,6 +51,8 @@ class Int8:
             )
         if not (math.isfinite(self.max_drop) and 0 <= self.max_drop <= 100):
             raise UserError(f'max_drop is a number of points, 0 to 100, got {self.max_drop}')
+        if self.epochs < 0:
+            raise UserError(f'epochs of fine-tuning are 0 or more, got {self.epochs}')
 
 
 @dataclass

@@ -69,7 +69,9 @@ def quantised(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.Mo
     finally:
         logging.disable(before)
     last = last_of(steps)
-    _unround(found, {name for step in steps if step.name in last for name in step.outputs})
+    said = {name for step in steps if step.name in last for name in step.outputs}
+    # As the quantizer calls what was an output of the graph.
+    _unround(found, said | {f'{name}_QuantizeLinear_Input' for name in said})
     del found.graph.value_info[:]
     onnx.checker.check_model(found)
     return found

@@ -26,6 +26,7 @@ def check_drop(
             f'{path.name}: in INT8 {name} is {after[name]:.4f}, {lost:.2f} points below the '
             f"checkpoint's {before[name]:.4f}; at most {most:g} may be lost. Nothing was written: calibrate "
             f'on more pictures (--calibration, {pictures} now) or ones more like those that it is scored on '
-            '(--calibrate-on), try another format, or allow more with --max-drop'
+            '(--calibrate-on), fine-tune it in eight bits (--qat EPOCHS), try another format, or allow more '
+            'with --max-drop'
         )
     return lost

@@ -33,7 +33,7 @@ def close(one: Any, other: Any) -> bool:
 def test_it_computes_what_the_model_computes(small_model: Models, task: str) -> None:
     model, said = small_model(task), []
     network = QuickNetwork(model, said.append)
-    pictures = torch.from_numpy(generated_pictures((96, 96), count=5)).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(generated_pictures((96, 96), count=21)).permute(0, 3, 1, 2)
     with torch.no_grad():
         expected = model.infer(pictures)
         first, then = network(pictures[:2]), network(pictures)
