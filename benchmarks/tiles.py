@@ -134,7 +134,7 @@ def main() -> None:
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f'{how}: {said}, {busy:.1f} s of processor, peak memory {(after - before) / 1024:+.0f} MB')
         if tiles and model.task.name == 'segmentation':
-            places = tile_places(*picture.shape[:2], tiles)
+            places = tile_places(picture.shape[0], picture.shape[1], tiles)
             other, shared = pasted(model, picture, places), overlap_of(picture, places)
             each = [mean_iou(mask, truth, shared) for mask in (result.mask, other)]
             differ = float((result.mask != other)[shared].mean())

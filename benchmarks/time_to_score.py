@@ -120,7 +120,9 @@ def measure_ours(arguments: argparse.Namespace) -> dict[str, Any]:
             model = runner.model_to_use
             clock.start()
 
-        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, **_: Any) -> None:
+        def after_train_iter(
+            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        ) -> None:
             if clock.step(len(data_batch['images'])):
                 raise StopIteration
 
@@ -162,7 +164,7 @@ def measure_theirs(arguments: argparse.Namespace, *, reference: bool = False) ->
     decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98 if reference else 1.0)
 
     now = time.perf_counter()
-    pairs = list(ImageFolder(str(_nested(root / 'seg_test')), testing))
+    pairs = list(ImageFolder(str(_nested(root / 'seg_test')), testing))  # type: ignore[arg-type]  # it has items
     pictures = torch.stack([picture for picture, _ in pairs]).split(TEST_BATCH)
     labels = torch.tensor([label for _, label in pairs])
 

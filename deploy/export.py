@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from mmengine.registry import METRICS
@@ -24,13 +23,11 @@ from deploy.int8.prepare import prepare
 from deploy.int8.qat import Tuned, fine_tuned
 from deploy.int8.score import check_drop
 from deploy.memory.options import LITERT, formats_of_memory
-from deploy.memory.program import fitted, planned_program
-from deploy.parity import differences, expected_answer, generated_pictures, too_large
-from deploy.program import EXAMPLES, Program, check_amount
-from tasks.answer import to_image
+from deploy.memory.program import PlannedProgram, fitted, planned_program
+from deploy.parity import chosen_pictures, differences, examples, expected_answer, too_large
+from deploy.program import Program, check_amount
 from tasks.checkpoints.file import read_checkpoint
 from tasks.checkpoints.load import model_from_checkpoint
-from tasks.data.folders import find_images
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.outputs import check_writable
@@ -39,7 +36,6 @@ from tasks.registry import find
 from tasks.training.evaluate import evaluate
 
 CARD = 'model_card.md'
-CHECKED = 32  # pictures of a folder that are compared; every further one says the same
 
 
 def export(
@@ -105,7 +101,7 @@ def export(
         return planned_program(model, memory, batch=batch or 1, raw=raw)
 
     program, facts = program_of(model), None
-    if memory is not None and program.plan is not None:
+    if memory is not None and isinstance(program, PlannedProgram) and program.plan is not None:
         print(f'memory: {program.plan.describe()}')
         facts = program.plan.facts(memory // (batch or 1))
     if program.any_size:
@@ -264,24 +260,6 @@ def description_for(description: Description, *, batch: int | None, fixed: bool)
     return description.model_copy(
         update={'input': own(description.input), 'outputs': tuple(map(own, description.outputs))}
     )
-
-
-def chosen_pictures(program: Program, model: VisionModel, chosen: Sequence[str | Path]) -> list[np.ndarray]:
-    """Return pictures and those of folders as the program takes them, batches uint8 (B, H, W, 3)."""
-    images = [to_image(path) for path in find_images([str(each) for each in chosen])[:CHECKED]]
-    if program.transforms is None:
-        return [np.stack([model.to_input(image) for image in images])]
-    if program.picture is None:
-        return [image[None] for image in images]
-    height, width = program.picture
-    return [np.stack([np.asarray(cv2.resize(image, (width, height))) for image in images])]
-
-
-def examples(program: Program) -> list[np.ndarray]:
-    """Return generated pictures as the program takes them, batches uint8 (B, H, W, 3)."""
-    if program.picture is None:
-        return [generated_pictures(size, count=1, seed=seed) for seed, size in enumerate(EXAMPLES)]
-    return [generated_pictures(program.picture)]
 
 
 def scores_of(path: Path, model: VisionModel, data_root: str | None) -> dict[str, float]:

@@ -1,13 +1,16 @@
 """Does an exported program say what the model says? Measured on pictures, and held against limits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from deploy.program import Program, named
+from deploy.program import EXAMPLES, Program, named
+from tasks.answer import to_image
+from tasks.data.folders import find_images
 from tasks.model import VisionModel
 
 # What differences may be: of scores; of boxes, in pixels; the share of pixels of another class; of a head's
@@ -16,6 +19,25 @@ LIMITS = {'scores': 1e-4, 'boxes': 0.05, 'mask': 1e-3, 'outputs': 1e-4}
 # Detections below this are compared only where nothing scores higher: there are many of nearly equal scores,
 # and which of them are left depends on the last bit.
 SURE = 0.01
+CHECKED = 32  # pictures of a folder that are compared; every further one says the same
+
+
+def chosen_pictures(program: Program, model: VisionModel, chosen: Sequence[str | Path]) -> list[np.ndarray]:
+    """Return pictures and those of folders as the program takes them, batches uint8 (B, H, W, 3)."""
+    images = [to_image(path) for path in find_images([str(each) for each in chosen])[:CHECKED]]
+    if program.transforms is None:
+        return [np.stack([model.to_input(image) for image in images])]
+    if program.picture is None:
+        return [image[None] for image in images]
+    height, width = program.picture
+    return [np.stack([np.asarray(cv2.resize(image, (width, height))) for image in images])]
+
+
+def examples(program: Program) -> list[np.ndarray]:
+    """Return generated pictures as the program takes them, batches uint8 (B, H, W, 3)."""
+    if program.picture is None:
+        return [generated_pictures(size, count=1, seed=seed) for seed, size in enumerate(EXAMPLES)]
+    return [generated_pictures(program.picture)]
 
 
 def expected_answer(model: VisionModel, program: Program, pictures: np.ndarray) -> dict[str, np.ndarray]:

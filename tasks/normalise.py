@@ -58,7 +58,7 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
-        exported = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        exported = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
         if exported or images.device.type != 'cpu' or not _lies_in_rows(images):
             return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
         # Of channels_last memory torch computes three numbers at a time, one pixel's; here a row of pixels.
