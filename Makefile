@@ -58,7 +58,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy
 	$(BIN)/python -m pytest -m slow tests/deploy || test $$? -eq 5  # none are
 
-# What phones and browsers run; about 10 minutes on 2 cores. litert-torch asks for an older typing-extensions than
+# What phones and browsers run. litert-torch asks for an older typing-extensions than
 # pydantic: they are installed apart. What this machine lacks is skipped, and said at the end.
 ORT_WEB := onnxruntime-web-1.30.0
 test-export: $(READY)
