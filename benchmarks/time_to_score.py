@@ -164,7 +164,8 @@ def measure_theirs(arguments: argparse.Namespace, *, reference: bool = False) ->
     decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.98 if reference else 1.0)
 
     now = time.perf_counter()
-    pairs = list(ImageFolder(str(_nested(root / 'seg_test')), testing))  # type: ignore[arg-type]  # it has items
+    test = ImageFolder(str(_nested(root / 'seg_test')), testing)
+    pairs = [test[index] for index in range(len(test))]
     pictures = torch.stack([picture for picture, _ in pairs]).split(TEST_BATCH)
     labels = torch.tensor([label for _, label in pairs])
 

@@ -28,6 +28,7 @@ from heads.boxes import (
     hard_negatives,
     match,
 )
+from heads.class_losses import cross_entropy, focal_loss
 from heads.detections import place_boxes, suppress_batch
 from layers import ConvNormActivation
 from layers.conv import PADDINGS
@@ -61,7 +62,7 @@ class SSDLiteHead(Head):
             at least that many in an image.
         focal_alpha, focal_gamma: of 'focal'; see `torchvision.ops.sigmoid_focal_loss`.
         label_smoothing: share of the goal that is spread evenly over all columns, background included, as in
-            `torch.nn.functional.cross_entropy`; with 'focal' by `_soft_focal_loss`.
+            `torch.nn.functional.cross_entropy`; with 'focal' by `heads.class_losses.focal_loss`.
         match_threshold: least IoU at which a default box is to find an object.
         box_weight: weight of the box loss against the class loss.
         score_threshold, nms_threshold, per_class, limit: what `decode` keeps; see `heads.boxes.suppress`.
@@ -218,9 +219,10 @@ class SSDLiteHead(Head):
         box_loss = F.smooth_l1_loss(offsets[positive], codes[positive], reduction='sum')
         if self.class_loss == 'focal':
             goal = F.one_hot(wanted[~ignored], self.columns).to(logits.dtype)
-            class_loss = self._focal_loss(logits[~ignored], goal)
+            options = {'alpha': self.focal_alpha, 'gamma': self.focal_gamma}
+            class_loss = focal_loss(logits[~ignored], goal, smoothing=self.label_smoothing, **options)
         else:
-            losses = self._classify(logits, wanted)  # (B, N)
+            losses = cross_entropy(logits, wanted, scores=self.scores, smoothing=self.label_smoothing)
             negative = hard_negatives(
                 losses.detach(),
                 positive,
@@ -234,27 +236,6 @@ class SSDLiteHead(Head):
             'loss_box': self.box_weight * box_loss / normaliser,
             'matched': matched.float() / len(targets),
         }
-
-    def _classify(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Classification loss of every default box, (B, N)."""
-        smoothing = self.label_smoothing
-        if self.scores == 'softmax':
-            losses = F.cross_entropy(
-                logits.flatten(0, 1), wanted.flatten(), reduction='none', label_smoothing=smoothing
-            )
-            return losses.view_as(wanted)
-        # Cross-entropy of all columns without a one-hot tensor: softplus(x) - goal * x, added up.
-        right = (1 - smoothing) * logits.gather(2, wanted[..., None])[..., 0]
-        return F.softplus(logits).sum(dim=2) - right - smoothing * logits.mean(dim=2)
-
-    def _focal_loss(self, logits: Tensor, goal: Tensor) -> Tensor:
-        """Focal loss of boxes (M, columns) against one-hot goals, added up."""
-        from torchvision.ops import sigmoid_focal_loss
-
-        options = {'alpha': self.focal_alpha, 'gamma': self.focal_gamma}
-        if self.label_smoothing == 0:
-            return sigmoid_focal_loss(logits, goal, **options, reduction='sum')
-        return _soft_focal_loss(logits, goal, smoothing=self.label_smoothing, **options)
 
     def _assign(
         self, targets: Sequence[Mapping[str, Tensor]], defaults: Tensor
@@ -340,27 +321,6 @@ class SSDLiteHead(Head):
     ) -> list[dict[str, Any]]:
         """Return the boxes of each image in its pixels; see `place_boxes`."""
         return place_boxes(answer, image_sizes, input_size=input_size, content_sizes=content_sizes)
-
-
-def _soft_focal_loss(logits: Tensor, goal: Tensor, *, smoothing: float, alpha: float, gamma: float) -> Tensor:
-    """Focal loss with goals between 0 and 1: least where the score is the goal.
-
-    |goal - score|^gamma in front of the cross-entropy is what 1 - p_t is for goals of 0 and 1 (Li et al.,
-    "Generalized focal loss", arXiv 2006.04388, equation 2).
-
-    Args:
-        logits: (M, K).
-        goal: one-hot, (M, K).
-        smoothing: share of the goal that is spread over the K columns.
-        alpha: weight of ones against zeros, by the goal before it is smoothed; below 0 for none.
-        gamma: exponent.
-    """
-    smooth = (1 - smoothing) * goal + smoothing / goal.shape[1]
-    losses = F.binary_cross_entropy_with_logits(logits, smooth, reduction='none')
-    losses = losses * (smooth - logits.sigmoid()).abs() ** gamma
-    if alpha >= 0:
-        losses = losses * (alpha * goal + (1 - alpha) * (1 - goal))
-    return losses.sum()
 
 
 def _extra_map(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:
