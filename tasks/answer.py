@@ -24,6 +24,7 @@ from tasks.data.ahead import ahead
 from tasks.data.augment import Augment
 from tasks.data.folders import find_images
 from tasks.data.images import ImageError, Picture, to_image
+from tasks.data.nests import device_of, in_float32
 from tasks.data.samples import SampleInfo
 from tasks.data.tiles import tile_places
 from tasks.errors import UserError
@@ -336,19 +337,3 @@ class Predicts:
     def to_input(self, image: np.ndarray) -> np.ndarray:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
         return self.predictor.to_input(image)
-
-
-def in_float32(outputs: Any) -> Any:
-    """Return a tensor, or a nest of them, in float32."""
-    if isinstance(outputs, Tensor):
-        return outputs.float() if outputs.is_floating_point() else outputs
-    if isinstance(outputs, Mapping):
-        return {key: in_float32(value) for key, value in outputs.items()}
-    return type(outputs)(in_float32(value) for value in outputs)
-
-
-def device_of(outputs: Any) -> torch.device:
-    """Return where the first tensor of a nest of them is."""
-    if isinstance(outputs, Tensor):
-        return outputs.device
-    return device_of(next(iter(outputs.values() if isinstance(outputs, Mapping) else outputs)))

@@ -16,8 +16,9 @@ from backbones.base import BACKBONES
 from heads.base import HEADS
 from layers.depthwise import fast_depthwise
 from layers.recompute import recompute
-from tasks.answer import Predictor, Predicts, in_float32
+from tasks.answer import Predictor, Predicts
 from tasks.data.augment import fill_left_open
+from tasks.data.nests import in_float32, on_device
 from tasks.data.samples import SampleInfo, Skipped
 from tasks.normalise import Normalise, agree
 from tasks.registry import build, find
@@ -188,14 +189,3 @@ class VisionModel(Predicts, nn.Module):
         finally:
             if was_training:
                 self.train()
-
-
-def on_device(data: Any, device: torch.device) -> Any:
-    """Return tensors, or lists and dicts of them, on a device; what else is in them stays."""
-    if isinstance(data, Tensor):
-        return data.to(device)
-    if isinstance(data, Mapping):
-        return {key: on_device(value, device) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [on_device(value, device) for value in data]
-    return data

@@ -103,9 +103,10 @@ class _WithoutDraws(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        options = kwargs or {}
         if getattr(func, '__name__', '') in ('normal_', 'uniform_'):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+            return args[0] if args else options['tensor']  # as torch.nn.init names it
+        return func(*args, **options)
 
 
 def check_weights(model: VisionModel, state: Mapping[str, Tensor], *, source: str) -> None:

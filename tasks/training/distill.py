@@ -17,9 +17,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from tasks.answer import in_float32
 from tasks.checkpoints.load import load_model
 from tasks.data.classes import match_classes
+from tasks.data.nests import in_float32
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.plain import plain
