@@ -41,7 +41,7 @@ val_dataloader = dict(
 )
 
 train_cfg = dict(max_epochs=10, val_interval=10)
-amp = 'off'  # see "Precision" in docs/training.md
+amp = 'off'  # as docs/ablations.md was measured
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
