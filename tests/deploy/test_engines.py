@@ -220,7 +220,7 @@ def with_description(source: Path, target: Path, change: Callable[[dict[str, Any
             r"no head is called 'os\.system'",
         ),
         (lambda content: {**content, 'model': {}}, r'head'),
-        (lambda content: {**content, 'preprocess': [{'type': 'Rezise'}]}, r"'Rezise' is not taken from a checkpoint"),
+        (lambda content: {**content, 'preprocess': [{'type': 'Rezise'}]}, r"'Rezise' is not taken from"),
     ],
 )
 def test_a_description_that_is_missing_or_wrong_is_said(
