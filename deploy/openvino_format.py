@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,11 @@ def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
     part: Any = openvino.Model
     compiled = core.compile_model(part(results, model.get_parameters()), 'CPU', options)
 
+    one_at_a_time = Lock()  # it refuses a second thread while it computes
+
     def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
-        found = compiled({INPUT: pictures})
+        with one_at_a_time:
+            found = compiled({INPUT: pictures})
         return {name: found[name] for name in outputs}
 
     return run

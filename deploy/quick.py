@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -150,21 +151,23 @@ def _compile(
     compiled = core().compile_model(core().read_model(path), 'CPU', options)
     # What depends on no picture, as default boxes do, is the same in every part.
     own = [output.partial_shape[0].is_dynamic for output in compiled.outputs]
-    queue = AsyncInferQueue(compiled, threads)
+    queue, one_at_a_time = AsyncInferQueue(compiled, threads), Lock()
+
+    def keep(request: Any, part: tuple[list[list[np.ndarray]], int]) -> None:
+        found, place = part
+        # The next part writes into the same memory.
+        found[place] = [np.array(request.get_output_tensor(index).data) for index in range(len(names))]
+
+    queue.set_callback(keep)
 
     def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
         size = min(PART, math.ceil(len(pictures) / threads))
         parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
         found: list[list[np.ndarray]] = [[] for _ in parts]
-
-        def keep(request: Any, place: int) -> None:
-            # The next part writes into the same memory.
-            found[place] = [np.array(request.get_output_tensor(index).data) for index in range(len(names))]
-
-        queue.set_callback(keep)
-        for place, part in enumerate(parts):
-            queue.start_async([part], place, share_inputs=True)
-        queue.wait_all()
+        with one_at_a_time:  # threads of the caller's would wait for each other's parts
+            for place, part in enumerate(parts):
+                queue.start_async([part], (found, place), share_inputs=True)
+            queue.wait_all()
         return {
             name: np.concatenate([each[index] for each in found]) if own[index] else found[0][index]
             for index, name in enumerate(names)
