@@ -263,9 +263,9 @@ def test_tensorflows_weights_score_what_tensorflow_scores(
     }
     assert evaluate(config.copy(), **options)['miou'] == pytest.approx(0.475, abs=0.01)
 
-    def nearest(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        labels = scores.argmax(dim=1, keepdim=True).float()
-        return torch.nn.functional.interpolate(labels, tuple(size), mode='nearest')[0, 0].long()
+    def nearest(scores: torch.Tensor, classes: list[int], size: tuple[int, int]) -> np.ndarray:
+        labels = torch.tensor(classes)[scores.argmax(dim=1, keepdim=True)].float()
+        return torch.nn.functional.interpolate(labels, tuple(size), mode='nearest')[0, 0].byte().numpy()
 
     monkeypatch.setattr(heads.deeplabv3, 'resized_winner', nearest)
     report = evaluate(config, **options)
