@@ -166,6 +166,14 @@ class Schedule(Open):
     convert_to_iter_based: SWITCH = False
 
 
+class Resolution(Closed):
+    """`resolution`; see `tasks.training.resolution`."""
+
+    start: whole(least=32)
+    until: END = 0.5
+    step: whole(least=1) = 32
+
+
 class Distill(Closed):
     """`distill`; see `tasks.training.distill`."""
 
@@ -202,6 +210,7 @@ class ConfigSchema(Closed):
     param_scheduler: list[Schedule] | tuple[Schedule, ...] | Schedule | None = None
     schedule: ShortSchedule | None = None
     train_cfg: Cycle | None = None
+    resolution: Resolution | Literal[False] | None = None
     min_steps: whole(least=0) = 0
     evaluator: ENTRY = None
     ema: Averaging | Literal[False] | None = None

@@ -57,18 +57,26 @@ class Augment:
         import albumentations
 
         self.seed = seed
-        built = [build_transform(entry, where=f'{where}[{i}]') for i, entry in enumerate(transforms)]
-        with warnings.catch_warnings():
-            # A list that moves nothing (colours only, or empty) leaves boxes where they are, as it should.
-            warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
-            self._compose = albumentations.Compose(built, seed=seed, **compose)
+        self._smaller: dict[int, Any] = {}  # by the side they end with
 
-    def __call__(self, *, epoch: int, index: int, copy: int = 0, **targets: Any) -> dict[str, Any]:
+        def build(*last: Any) -> Any:
+            built = [build_transform(entry, where=f'{where}[{i}]') for i, entry in enumerate(transforms)]
+            with warnings.catch_warnings():
+                # A list that moves nothing (colours only, or empty) rightly leaves boxes where they are.
+                warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
+                return albumentations.Compose([*built, *last], seed=seed, **compose)
+
+        self._build, self._compose = build, build()
+
+    def __call__(
+        self, *, epoch: int, index: int, copy: int = 0, side: int | None = None, **targets: Any
+    ) -> dict[str, Any]:
         """Apply the transforms.
 
         Args:
             epoch, index: which pass over the data, and which sample.
             copy: which of several augmentations of that sample.
+            side: shrink what comes out until its shorter side has so many pixels. All else stays as without.
             **targets: `image` (RGB uint8, (H, W, 3)) and whatever is to move with it: `mask`, `bboxes`, ...
 
         Returns:
@@ -77,9 +85,22 @@ class Augment:
         # Spawned from one sequence, so that neither stream repeats the other or another sample's.
         key = [self.seed, epoch, index, *([copy] if copy else [])]
         state = np.random.SeedSequence(key).generate_state(4, np.uint64)
-        self._compose.set_random_state(np.random.default_rng(state[:2]), random.Random(int(state[2])))
-        result = self._compose(**targets)
+        compose = self._compose if side is None else self._shrinking(side)
+        compose.set_random_state(np.random.default_rng(state[:2]), random.Random(int(state[2])))
+        result = compose(**targets)
         return {**result, 'image': np.ascontiguousarray(result['image'])}
+
+    def _shrinking(self, side: int) -> Any:
+        """Return the transforms with one more behind them, which draws no random number."""
+        import albumentations
+        import cv2
+
+        if side not in self._smaller:
+            shrink = albumentations.SmallestMaxSize(
+                max_size=side, interpolation=cv2.INTER_AREA, mask_interpolation=cv2.INTER_NEAREST, p=1.0
+            )
+            self._smaller[side] = self._build(shrink)
+        return self._smaller[side]
 
     def content_size(self, height: int, width: int) -> tuple[int, int] | None:
         """Return which part of the transformed image a (height, width) image fills.

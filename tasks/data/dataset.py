@@ -122,13 +122,13 @@ class VisionDataset(ABC):
         return len(self.paths)
 
     def __getitem__(self, key: SampleKey | int) -> Sample | Skipped:
-        index, epoch, copy = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key, 0)
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key, 0)
         skipped: list[Skipped] = []
         # Bounded, so that a folder gone missing does not walk a million files.
         for step in range(min(len(self), 100)):
-            place = (index + step) % len(self)
+            place = (key.sample + step) % len(self)
             try:
-                return self._load(place, epoch, copy, tuple(skipped))
+                return self._load(key._replace(sample=place), tuple(skipped))
             except ImageError as error:
                 skipped.append(Skipped(str(error.path), error.reason))
                 if not self.training:
@@ -148,11 +148,12 @@ class VisionDataset(ABC):
         except UserError as error:
             return [error]
 
-    def _load(self, index: int, epoch: int, copy: int, skipped: tuple[Skipped, ...]) -> Sample:
+    def _load(self, key: SampleKey, skipped: tuple[Skipped, ...]) -> Sample:
+        index, epoch, copy, side = key
         photograph = self.reading(self, index)
-        image = photograph.image
-        augmented = self.augment(epoch=epoch, index=index, copy=copy, image=image, **self.target(index))
-        content = None if self.training else self.augment.content_size(*image.shape[:2])
+        targets = {'image': photograph.image, **self.target(index)}
+        augmented = self.augment(epoch=epoch, index=index, copy=copy, side=side, **targets)
+        content = None if self.training else self.augment.content_size(*photograph.image.shape[:2])
         info = SampleInfo(
             index=index,
             path=self.paths[index],

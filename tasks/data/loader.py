@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -40,6 +40,7 @@ class EpochSampler(Sampler[SampleKey]):
         epoch: which pass over the data comes next.
         start: how many of this process's samples of that pass are already used up; set when a run resumes
             in the middle of an epoch, at no cost.
+        side_of: (epoch, how many of this process's samples of that pass come before) -> `SampleKey.side`.
     """
 
     def __init__(self, size: int, *, training: bool, seed: int, repeated: int = 1) -> None:
@@ -49,6 +50,7 @@ class EpochSampler(Sampler[SampleKey]):
         self.seed = seed
         self.epoch = 0
         self.start = 0
+        self.side_of: Callable[[int, int], int | None] = lambda epoch, before: None
         self.rank, self.world_size = get_dist_info()
 
     def __len__(self) -> int:
@@ -67,7 +69,8 @@ class EpochSampler(Sampler[SampleKey]):
             order = torch.arange(self.size)
         places = range(self.rank, len(order), self.world_size)[self.start :]
         for place, index in zip(places, order[places.start :: self.world_size].tolist(), strict=True):
-            yield SampleKey(index, self.epoch, place % self.repeated)
+            side = self.side_of(self.epoch, place // self.world_size)
+            yield SampleKey(index, self.epoch, place % self.repeated, side)
 
 
 class WorkerLostError(UserError):

@@ -18,11 +18,13 @@ class SampleKey(NamedTuple):
         sample: its number.
         epoch: which pass over the data.
         copy: which of several augmentations of the sample in that pass.
+        side: length in pixels that the shorter side of what comes out is shrunk to; None leaves it.
     """
 
     sample: int
     epoch: int
     copy: int = 0
+    side: int | None = None
 
 
 @dataclass(frozen=True)

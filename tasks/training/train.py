@@ -41,6 +41,7 @@ from tasks.training.parts import (
 )
 from tasks.training.precheck import quick_check
 from tasks.training.report import write_training_page
+from tasks.training.resolution import resolution_of
 from tasks.training.runner import KestrelRunner
 from tasks.training.schedule import schedule_of
 from tasks.training.seeding import seed_everything
@@ -154,6 +155,7 @@ def _train(
         check_run_files(folder, config.filename, metric.files)
     loader = stage_loader(config, 'train_dataloader', training, seed)
     schedule = schedule_of(plain(config), iters_per_epoch=len(loader))
+    resolution = resolution_of(config, loader)
     description = describe(model, config)
     if held_out is not None:
         description['split'] = {'held_out': held_out}
@@ -195,6 +197,8 @@ def _train(
         log(f'load_from {loaded}')
     if teacher is not None:
         log(f'teacher {teacher}')
+    if resolution is not None:
+        log(f'resolution: {resolution}')
     if (weights := getattr(model.head, 'class_weights', None)) is not None:
         pairs = zip(model.classes, weights.tolist(), strict=True)
         log('class weights: ' + ', '.join(f'{name} {weight:.3g}' for name, weight in pairs))
