@@ -101,7 +101,7 @@ class DetectionFolder(DetectionDataset):
             held_out=held_out,
         )
         self.held_out = part.held_out
-        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed)}'
+        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed, layout.parents())}'
         super().__init__(
             found.select(np.array(part.keep)),
             problems,

@@ -110,7 +110,7 @@ class SegmentationFolder(SegmentationDataset):
             held_out=held_out,
         )
         self.held_out = part.held_out
-        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed)}'
+        self._origin = f'{layout.seen}; {part.text}{about_left_out(self.unnamed, layout.parents())}'
         chosen = list(itertools.compress(paths, part.keep))
         own, chosen, self._masks = _source(found, chosen, tree, exif)
         self.counts = self._masks.counts

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def read_objects(
     categories: Sequence[str] | None,
     problems: Problems,
     outlines: bool = False,
+    parent: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
 ) -> CocoObjects:
     """Read one or more annotation files of the same categories, and check every entry.
 
@@ -73,6 +74,8 @@ def read_objects(
         problems: where to note what was dropped.
         outlines: return the outlines too. Objects without one are dropped, and boxes are read only where
             they must stand in for an area.
+        parent: given the content of a file, returns the entry of a category that is to be left out as if it
+            were not there; see `parent_category`.
 
     Raises:
         UserError: a file is missing, no JSON, or lacks a part; categories differ between files, two have one
@@ -88,7 +91,7 @@ def read_objects(
     parts: list[dict[str, np.ndarray]] = []
     for file, folder in zip(files, image_folders, strict=True):
         content = read_coco_file(file, outlines=outlines)
-        found = _categories(content, file)
+        found = _categories(content, file, without=None if parent is None else parent(content))
         if not known:
             known, chosen = found, _choose(found, categories, file=file)
             label_of = dict.fromkeys(known, -1) | {each: index for index, each in enumerate(chosen[0])}
@@ -111,9 +114,29 @@ def read_objects(
     return CocoObjects(images, *chosen, columns, shapes)
 
 
-def _categories(content: dict[str, Any], file: Path) -> dict[int, str]:
+def parent_category(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the entry of a category that only names the group of all others, as Roboflow writes one.
+
+    It is the supercategory of every other one, not its own, and no object is of it.
+    """
+    entries = content['categories']
+    if not all(isinstance(entry, dict) for entry in entries) or len(entries) < 2:
+        return None
+    groups = [entry.get('supercategory') for entry in entries]
+    for place, entry in enumerate(entries):
+        name, others = entry.get('name'), groups[:place] + groups[place + 1 :]
+        if isinstance(name, str) and groups[place] != name and all(each == name for each in others):
+            number = str(entry.get('id'))  # some tools write numbers as strings
+            used = any(str(each.get('category_id')) == number for each in content['annotations'])
+            return None if used else entry
+    return None
+
+
+def _categories(content: dict[str, Any], file: Path, *, without: Any = None) -> dict[int, str]:
     """Return names by identifier, in the order of the identifiers."""
     entries = content['categories']
+    if without is not None:
+        entries = [entry for entry in entries if entry is not without]
     if not entries:
         raise UserError(f"{file}: 'categories' is empty: the names of the classes must come from the data")
     try:

@@ -22,6 +22,8 @@ class Layout:
             what its reader needs.
         read: returns what a split holds, given its part of `splits` and where to note problems.
         unnamed: returns the pictures beside those used that no annotation names, below the root.
+        parents: returns names that are left out of the classes because they only stand for the group of all
+            others; known after reading.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Layout:
     splits: Mapping[str, Any]
     read: Callable[[Any, Problems], Any]
     unnamed: Callable[[], Sequence[str]] = tuple
+    parents: Callable[[], Sequence[str]] = tuple
 
     @property
     def has_split(self) -> bool:
@@ -97,11 +100,14 @@ def left_out(layout: Layout, *, training: bool) -> list[str]:
     return sorted(layout.unnamed()) if training else []
 
 
-def about_left_out(unnamed: Sequence[str]) -> str:
-    """Return a clause for the log."""
-    if not unnamed:
-        return ''
-    return f'; left out, for no annotation names them: {len(unnamed)} pictures ({listing(unnamed, 3)})'
+def about_left_out(unnamed: Sequence[str], parents: Sequence[str] = ()) -> str:
+    """Return clauses for the log: of pictures, and of names that are no classes."""
+    text = ''
+    if parents:
+        text += f'; no class, but the group of all others, without an object: {listing(parents, 3)}'
+    if unnamed:
+        text += f'; left out, for no annotation names them: {len(unnamed)} pictures ({listing(unnamed, 3)})'
+    return text
 
 
 def chosen_split(layout: Layout, *, training: bool, name: str | None = None) -> str:

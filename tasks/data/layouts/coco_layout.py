@@ -6,12 +6,13 @@ result.json, images/                                      Label Studio
 labels.json, data/                                        FiftyOne
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.data.annotations import Problems
-from tasks.data.formats.coco import CocoObjects, read_coco_file, read_objects
+from tasks.data.formats.coco import CocoObjects, parent_category, read_coco_file, read_objects
 from tasks.data.layouts.base import Layout, one_each, sorted_splits
 from tasks.data.layouts.tree import Tree, split_of, split_of_place
 
@@ -19,8 +20,14 @@ from tasks.data.layouts.tree import Tree, split_of, split_of_place
 OTHERS = ('person_keypoints', 'captions', 'panoptic', 'stuff', 'image_info')
 
 
-def recognise(tree: Tree, *, outlines: bool = False, **_: Any) -> Layout | None:
-    """Return the layout if some JSON files look like COCO's."""
+def recognise(
+    tree: Tree, *, outlines: bool = False, classes: Sequence[str] | None = None, **_: Any
+) -> Layout | None:
+    """Return the layout if some JSON files look like COCO's.
+
+    A category that only names the group of the others, and that no object of any split is of, is no class:
+    Roboflow's exports begin with one. It stays where `classes`, those of a model, have it.
+    """
     found: dict[str, list[str]] = {}
     for file in tree.ending('.json'):
         name = PurePosixPath(file).name
@@ -31,11 +38,17 @@ def recognise(tree: Tree, *, outlines: bool = False, **_: Any) -> Layout | None:
     splits = sorted_splits(one_each(found, root=tree.root, what="files in COCO's format"))
 
     named: dict[str, set[str]] = {}
+    parents = _Parents([tree.path(file) for file in splits.values()], keep=classes or ())
 
     def read(file: str, problems: Problems) -> CocoObjects:
         folder = tree.path(file).parent
         objects = read_objects(
-            [tree.path(file)], [folder], categories=None, problems=problems, outlines=outlines
+            [tree.path(file)],
+            [folder],
+            categories=None,
+            problems=problems,
+            outlines=outlines,
+            parent=parents,
         )
         images, used = [], named.setdefault(file, set())
         for image in objects.images:
@@ -52,7 +65,41 @@ def recognise(tree: Tree, *, outlines: bool = False, **_: Any) -> Layout | None:
             named[file] = {place for place in places if place is not None}
         return tree.beside(set().union(*named.values()))
 
-    return Layout('coco', f'COCO JSON: {", ".join(splits.values())}', splits, read, unnamed)
+    seen = f'COCO JSON: {", ".join(splits.values())}'
+    return Layout('coco', seen, splits, read, unnamed, lambda: parents.left_out)
+
+
+class _Parents:
+    """Finds the category that is none: the parent of all others, in every file of a folder.
+
+    Args:
+        files: of all splits.
+        keep: names that are classes all the same.
+
+    Attributes:
+        left_out: names found so far.
+    """
+
+    def __init__(self, files: Sequence[Path], *, keep: Sequence[str]) -> None:
+        self.files, self.keep = files, keep
+        self.left_out: list[str] = []
+
+    def __call__(self, content: dict[str, Any]) -> dict[str, Any] | None:
+        """Return its entry in the content of one of the files; None if there is no such category."""
+        entry = parent_category(content)
+        if entry is None:
+            return None
+        name = entry['name']
+        # Where a class has its parent's name, which Roboflow allows, the model's class is that one.
+        twice = [each.get('name') for each in content['categories']].count(name) > 1
+        if name in self.keep and not twice:
+            return None
+        if name not in self.left_out:
+            found = (parent_category(read_coco_file(file)) for file in self.files)
+            if not all(each is not None and each['name'] == name for each in found):
+                return None
+            self.left_out.append(name)
+        return entry
 
 
 def _looks_like_coco(tree: Tree, file: str) -> bool:
