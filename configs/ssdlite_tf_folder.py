@@ -5,15 +5,15 @@ Weights    as configs/ssdlite_tf_person.py, made a checkpoint that names its cla
            python tools/convert_weights.py VARIABLES.npz detector.pth --config configs/ssdlite_tf_person.py \
                --classes person
 Command    python tools/train.py configs/ssdlite_tf_folder.py --data-root my_boxes --init detector.pth
-Recipe     ssdlite_folder.py's, with the detector's own default boxes, padding and resize, and a tenth of the
-           learning rate: what it knows is to stay. Classes of the same name keep their weights
+Recipe     ssdlite_folder.py's, with the detector's own maps, default boxes, padding and resize, and a tenth
+           of the learning rate: what it knows is to stay. Classes of the same name keep their weights
 Measured   see docs/detection.md
 """
 
 _base_ = ['ssdlite_folder.py']
 
 model = dict(
-    backbone=dict(pretrained=None, padding='same', norm_eps=1e-3),
+    backbone=dict(taps=('stage6_expand', 'last'), pretrained=None, padding='same', norm_eps=1e-3),
     head=dict(_delete_=True, type='SSDLiteHead', class_loss='focal', match_threshold=0.4, norm_momentum=0.05),
     normalise='tensorflow',
 )
@@ -21,11 +21,20 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(
         augment=[
-            dict(type='ZoomOut', max_ratio=2.0, p=0.4),
-            dict(type='RandomIoUCrop', min_scale=0.4, p=0.8),
+            dict(type='Mosaic', height=600, width=600, p=0.5),
+            dict(type='ZoomOut', max_ratio=2.0, p=0.2),
+            dict(type='RandomIoUCrop', min_scale=0.3),
             dict(type='HorizontalFlip', p=0.5),
-            dict(type='ColorJitter', p=0.5),
             dict(type='ResizeTensorFlow', height=300, width=300),
+            dict(
+                type='ColorJitter',
+                brightness=(0.7, 1.3),
+                contrast=(0.7, 1.3),
+                saturation=(0.6, 1.4),
+                hue=(-0.05, 0.05),
+                p=0.7,
+            ),
+            dict(type='ToGray', p=0.05),
         ]
     ),
 )

@@ -30,21 +30,34 @@ FIRST_CANDIDATES = 1000
 
 
 def box_shapes(
-    num_maps: int, *, min_scale: float = 0.2, max_scale: float = 0.95, small_first_map: bool = True
+    num_maps: int,
+    *,
+    min_scale: float = 0.2,
+    max_scale: float = 0.95,
+    spacing: str = 'linear',
+    small_first_map: bool = True,
 ) -> list[list[tuple[float, float]]]:
     """Return the (width, height) of every default box at a cell, for each map, finest first.
 
-    Map k has scale s_k, evenly spaced from `min_scale` to `max_scale`, and boxes of aspect ratios 1, 2, 1/2,
+    Map k has scale s_k, spaced from `min_scale` to `max_scale`, and boxes of aspect ratios 1, 2, 1/2,
     3, 1/3 at s_k, then one of ratio 1 at sqrt(s_k * s_k+1), where the scale after the last is 1.
 
     Args:
         num_maps: maps, at least 1.
         min_scale, max_scale: scale of the first and last map, in fractions of the input.
+        spacing: of the scales between: 'linear', by equal differences as in SSD, or 'geometric', by equal
+            ratios, as objects' sizes and the maps' strides grow.
         small_first_map: give the first map three boxes only: ratio 1 at half its scale, then ratios 2 and 1/2
             (`reduce_boxes_in_lowest_layer`).
     """
-    step = (max_scale - min_scale) / max(1, num_maps - 1)
-    scales = [min_scale + step * index for index in range(num_maps)] + [1.0]
+    steps = max(1, num_maps - 1)
+    if spacing == 'geometric':
+        ratio = (max_scale / min_scale) ** (1 / steps)
+        scales = [min_scale * ratio**index for index in range(num_maps)]
+    else:
+        step = (max_scale - min_scale) / steps
+        scales = [min_scale + step * index for index in range(num_maps)]
+    scales.append(1.0)
     shapes = []
     for index, (scale, next_scale) in enumerate(itertools.pairwise(scales)):
         if index == 0 and small_first_map:

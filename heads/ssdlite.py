@@ -30,12 +30,15 @@ from heads.boxes import (
 )
 from heads.class_losses import cross_entropy, focal_loss
 from heads.detections import place_boxes, suppress_batch
+from heads.pyramid import FeaturePyramid
+from heads.ssdlite_layers import extra_map, map_predictor
 from layers import ConvNormActivation
 from layers.conv import PADDINGS
 from layers.options import NORM_OPTIONS, SHARE, SWITCH, check_options, number, one_of, sequence, whole
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 SCORES = ('sigmoid', 'softmax')
+SPACINGS = ('linear', 'geometric')
 CLASS_LOSSES = ('hard_negatives', 'focal')
 
 
@@ -51,9 +54,12 @@ class SSDLiteHead(Head):
         channels, strides: of the backbone's maps.
         num_classes: classes in the data, without background.
         extra_channels: channels of the maps added after the backbone's last one; each halves the resolution.
+        pyramid_channels: of the maps that a top-down path makes of all these, so that fine ones know what
+            coarse ones saw; 0 predicts from the maps as they are, as SSD does. See `heads.pyramid`.
         separable: depthwise-separable convolutions, SSDLite; False gives SSD's full ones, for comparison.
         padding: 'same' as in TensorFlow, or 'symmetric'; must be the backbone's for weights to fit.
         min_scale, max_scale: size of the default boxes on the first and last map, in fractions of the input.
+        scale_spacing: of the sizes between: 'linear', or 'geometric', by equal ratios.
         small_first_map: three small default boxes instead of six on the first map.
         scores: 'sigmoid' as in TensorFlow, or 'softmax' as in the SSD paper.
         class_loss: 'hard_negatives' learns from three background boxes for each one that has an object,
@@ -83,7 +89,9 @@ class SSDLiteHead(Head):
             **dict.fromkeys(('match_threshold', 'score_threshold', 'nms_threshold'), SHARE),
             **dict.fromkeys(('per_class', 'limit'), whole(least=1, most=10_000)),
             'extra_channels': sequence(whole(least=1, most=4096), '0 to 8 whole numbers in 1..4096', most=8),
+            'pyramid_channels': whole(least=0, most=4096),
             'padding': one_of(*PADDINGS),
+            'scale_spacing': one_of(*SPACINGS),
             'scores': one_of(*SCORES),
             'class_loss': one_of(*CLASS_LOSSES),
             'min_negatives': whole(least=0),
@@ -100,10 +108,12 @@ class SSDLiteHead(Head):
         *,
         num_classes: int,
         extra_channels: Sequence[int] = EXTRA_CHANNELS,
+        pyramid_channels: int = 0,
         separable: bool = True,
         padding: str = 'same',
         min_scale: float = 0.2,
         max_scale: float = 0.95,
+        scale_spacing: str = 'linear',
         small_first_map: bool = True,
         scores: str = 'sigmoid',
         class_loss: str = 'hard_negatives',
@@ -144,16 +154,26 @@ class SSDLiteHead(Head):
         self.extras = nn.ModuleList()
         map_channels = list(channels)
         for width in extra_channels:
-            self.extras.append(_extra_map(map_channels[-1], width, separable=separable, layer=layer))
+            self.extras.append(extra_map(map_channels[-1], width, separable=separable, layer=layer))
             map_channels.append(width)
+        self.pyramid = None
+        if pyramid_channels:
+            self.pyramid = FeaturePyramid(map_channels, pyramid_channels, separable=separable, layer=layer)
+            map_channels = [pyramid_channels] * len(map_channels)
         self.shapes = box_shapes(
-            len(map_channels), min_scale=min_scale, max_scale=max_scale, small_first_map=small_first_map
+            len(map_channels),
+            min_scale=min_scale,
+            max_scale=max_scale,
+            spacing=scale_spacing,
+            small_first_map=small_first_map,
         )
         self.box_predictors = nn.ModuleList()
         self.class_predictors = nn.ModuleList()
         for width, shapes in zip(map_channels, self.shapes, strict=True):
             for predictors, outputs in ((self.box_predictors, 4), (self.class_predictors, self.columns)):
-                predictors.append(_predictor(width, len(shapes) * outputs, separable=separable, layer=layer))
+                predictors.append(
+                    map_predictor(width, len(shapes) * outputs, separable=separable, layer=layer)
+                )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -182,6 +202,8 @@ class SSDLiteHead(Head):
         maps = list(features)
         for extra in self.extras:
             maps.append(extra(maps[-1]))
+        if self.pyramid is not None:
+            maps = self.pyramid(maps)
         offsets, logits = [], []
         for tensor, to_boxes, to_classes in zip(
             maps, self.box_predictors, self.class_predictors, strict=True
@@ -321,24 +343,3 @@ class SSDLiteHead(Head):
     ) -> list[dict[str, Any]]:
         """Return the boxes of each image in its pixels; see `place_boxes`."""
         return place_boxes(answer, image_sizes, input_size=input_size, content_sizes=content_sizes)
-
-
-def _extra_map(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:
-    """1x1 to half the channels, then a 3x3 at stride 2: depthwise and 1x1, or full."""
-    thin = out_channels // 2
-    if not separable:
-        return nn.Sequential(layer(in_channels, thin), layer(thin, out_channels, 3, stride=2))
-    return nn.Sequential(
-        layer(in_channels, thin),
-        layer(thin, thin, 3, stride=2, groups=thin),
-        layer(thin, out_channels),
-    )
-
-
-def _predictor(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:
-    """3x3 depthwise, then 1x1 with bias; or one full 3x3 with bias."""
-    if not separable:
-        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1))
-    return nn.Sequential(
-        layer(in_channels, in_channels, 3, groups=in_channels), nn.Conv2d(in_channels, out_channels, 1)
-    )

@@ -102,6 +102,11 @@ class Augment:
             self._smaller[side] = self._build(shrink)
         return self._smaller[side]
 
+    @property
+    def combines(self) -> bool:
+        """Whether a transform makes one sample of several, and so wants `others` beside its targets."""
+        return _any_combines(self._compose.transforms)
+
     def content_size(self, height: int, width: int) -> tuple[int, int] | None:
         """Return which part of the transformed image a (height, width) image fills.
 
@@ -178,6 +183,13 @@ class Augment:
                     'and ResizePad (keeps the shape; enlarge=True for small pictures too)'
                 )
             moved = True
+
+
+def _any_combines(transforms: Sequence[Any]) -> bool:
+    return any(
+        getattr(each, 'combines', False) or _any_combines(getattr(each, 'transforms', ()))
+        for each in transforms
+    )
 
 
 def fill_left_open(

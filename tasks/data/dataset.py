@@ -6,8 +6,9 @@ by the next readable one (the same one in every run), an evaluation sample is le
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,20 @@ from tasks.data.samples import Sample, SampleInfo, SampleKey, Skipped
 from tasks.errors import UserError
 
 
+@dataclass(frozen=True)
+class Others:
+    """The other samples of a data set, for transforms that make one of several.
+
+    Attributes:
+        count: of all samples.
+        load: number -> `image` and what belongs to it, as `VisionDataset.target` names it. Only called by
+            transforms that do something, so that no file is read for nothing.
+    """
+
+    count: int
+    load: Callable[[int], dict[str, Any]]
+
+
 class VisionDataset(ABC):
     """A data set of images with targets, indexed by `SampleKey` or a plain number.
 
@@ -44,9 +59,12 @@ class VisionDataset(ABC):
         reading: how samples are read; the loader sets it.
         reducible: whether what belongs to a picture stays right when that is read at a smaller size. Not so
             for pixels of the picture's own size.
+        combinable: whether transforms may make one sample of several: boxes add up, one class a picture
+            does not.
     """
 
     reducible: bool = False
+    combinable: bool = False
 
     def __init__(
         self,
@@ -76,6 +94,10 @@ class VisionDataset(ABC):
         """Have transforms fill with the model's mean pixel what they add, where the config leaves it open."""
         entries, options = self._augment
         self.augment = Augment(entries if pixel is None else fill_left_open(entries, pixel), **options)
+        if self.augment.combines and not (self.combinable and self.training):
+            raise UserError(
+                'transforms that make one sample of several, as Mosaic does, are for training on boxes'
+            )
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -151,7 +173,10 @@ class VisionDataset(ABC):
     def _load(self, key: SampleKey, skipped: tuple[Skipped, ...]) -> Sample:
         index, epoch, copy, side = key
         photograph = self.reading(self, index)
+        passed_over = list(skipped)
         targets = {'image': photograph.image, **self.target(index)}
+        if self.augment.combines:
+            targets['others'] = Others(len(self), lambda number: self._load_other(number, passed_over))
         augmented = self.augment(epoch=epoch, index=index, copy=copy, side=side, **targets)
         content = None if self.training else self.augment.content_size(*photograph.image.shape[:2])
         info = SampleInfo(
@@ -161,7 +186,17 @@ class VisionDataset(ABC):
             content=content,
             turned=photograph.turned,
         )
-        return Sample(augmented['image'], self.to_target(augmented), info, skipped)
+        return Sample(augmented['image'], self.to_target(augmented), info, tuple(passed_over))
+
+    def _load_other(self, index: int, skipped: list[Skipped]) -> dict[str, Any]:
+        """Return sample `index`, or the next that can be read, as it is before the transforms."""
+        for step in range(min(len(self), 100)):
+            place = (index + step) % len(self)
+            try:
+                return {'image': self.reading(self, place).image, **self.target(place)}
+            except ImageError as error:
+                skipped.append(Skipped(str(error.path), error.reason))
+        raise UserError(f'{len(skipped)} files in a row cannot be read, from {skipped[0].path}')
 
     def _read_everything(self) -> None:
         def problem(index: int) -> str | None:

@@ -19,7 +19,8 @@ def reduction(transforms: Sequence[Any], height: int, width: int) -> int:
     """Return by how much a picture's sides may be divided before the transforms: 1, 2, 4 or 8.
 
     Transforms say how much smaller they make it with a method `shrinks(height, width)`, and crops that come
-    before with `least_side`, the share of a side that they keep. Where one is not known it is 1.
+    before with `least_side`, the share of a side that they keep. Where one is not known it is 1. What makes
+    one sample of several (`combines`) need not happen: there must be pixels enough with and without it.
 
     Args:
         transforms: built ones, in order.
@@ -27,14 +28,17 @@ def reduction(transforms: Sequence[Any], height: int, width: int) -> int:
     """
     import albumentations
 
-    share = 1.0
+    share, most = 1.0, math.inf
     for transform in transforms:
         if isinstance(transform, (albumentations.HorizontalFlip, albumentations.VerticalFlip)):
+            continue
+        if getattr(transform, 'combines', False):
+            most = min(most, share * transform.shrinks(height, width))
             continue
         if (least := getattr(transform, 'least_side', None)) is not None:
             share *= least
             continue
-        shrinks = share * _shrinks(transform, height, width)
+        shrinks = min(most, share * _shrinks(transform, height, width))
         return next((factor for factor in FACTORS if factor * GAP <= shrinks), 1)
     return 1
 

@@ -37,6 +37,7 @@ class DetectionDataset(VisionDataset):
     """
 
     reducible = True  # boxes travel as fractions of the picture
+    combinable = True
 
     def __init__(
         self,

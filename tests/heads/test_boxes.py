@@ -178,3 +178,17 @@ def test_nothing_above_the_threshold_gives_no_boxes() -> None:
     kept, values, labels = suppress(some_boxes(9, 0), torch.zeros(9, 4))
     assert kept.shape == (0, 4)
     assert len(values) == len(labels) == 0
+
+
+def test_scales_grow_by_equal_differences_or_by_equal_ratios() -> None:
+    linear, geometric = (
+        [
+            shapes[0][0]
+            for shapes in box_shapes(5, min_scale=0.05, max_scale=0.8, spacing=spacing, small_first_map=False)
+        ]
+        for spacing in ('linear', 'geometric')
+    )
+    assert linear == pytest.approx([0.05, 0.2375, 0.425, 0.6125, 0.8])
+    assert geometric == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
+    for shapes in box_shapes(1, min_scale=0.3, spacing='geometric', small_first_map=False):
+        assert shapes[0] == pytest.approx((0.3, 0.3))

@@ -19,6 +19,8 @@ from tasks.errors import UserError
 from tasks.segmentation.dataset import SegmentationDataset
 
 CROP = [{'type': 'RandomResizedCrop', 'size': (32, 32), 'scale': (0.5, 1.0)}, {'type': 'HorizontalFlip'}]
+MOSAIC = {'type': 'Mosaic', 'centre': (0.35, 0.65)}
+CROPPED = [{'type': 'RandomIoUCrop'}, {'type': 'Resize', 'height': 30, 'width': 30}]
 
 
 def scene(height: int = 403, width: int = 601, *, noise: float = 0.0) -> np.ndarray:
@@ -55,6 +57,8 @@ def photographs(tmp_path: Path) -> Path:
         ([{'type': 'ResizeTensorFlow', 'height': 10, 'width': 10}], (600, 600), 1),
         ([{'type': 'RandomIoUCrop'}, {'type': 'Resize', 'height': 30, 'width': 30}], (600, 600), 4),
         ([{'type': 'ZoomOut'}, {'type': 'Resize', 'height': 30, 'width': 30}], (600, 600), 8),
+        ([MOSAIC | {'height': 60, 'width': 60}, *CROPPED], (600, 600), 4),  # by the crop
+        ([MOSAIC | {'height': 300, 'width': 300}, *CROPPED], (600, 600), 2),  # by the largest quarter
         (CROP, (403, 601), 4),
         (CROP, (4000, 60), 1),  # whatever is drawn, 60 pixels are not enough
         ([{'type': 'RandomCrop', 'height': 10, 'width': 10}], (600, 600), 1),

@@ -33,14 +33,14 @@ def test_tensorflows_detector_is_trained_on_as_the_network_it_is(root: Path) -> 
     assert sizes == [(300, 300)] * 2
 
 
-def test_objects_from_a_sixteenth_of_the_picture_on_have_default_boxes(root: Path) -> None:
+def test_objects_from_a_25th_of_the_picture_on_have_default_boxes(root: Path) -> None:
     config = load_config(root / 'configs/ssdlite_folder.py', ['model.backbone.pretrained=None'])
     model = build_model(config, classes=('thing',)).eval()
     entry = config.val_dataloader.dataset.augment[0]
     with torch.no_grad():
         defaults = model(torch.zeros(1, 3, entry.height, entry.width, dtype=torch.uint8))['defaults']
     rng = np.random.default_rng(0)
-    side, root_of_ratio = np.exp(rng.uniform(np.log(1 / 16), np.log(0.8), 400)), rng.uniform(0.7, 1.4, 400)
+    side, root_of_ratio = np.exp(rng.uniform(np.log(1 / 25), np.log(0.8), 400)), rng.uniform(0.7, 1.4, 400)
     sides = np.minimum(np.stack([side * root_of_ratio, side / root_of_ratio], axis=1), 1)
     corners = rng.uniform(0, 1, (400, 2)) * (1 - sides)
     boxes = torch.from_numpy(np.concatenate([corners, corners + sides], axis=1)).float()
