@@ -54,19 +54,20 @@ class Augment:
         seed: int = 0,
         **compose: Any,
     ) -> None:
+        self.seed = seed
+        self._entries, self._where, self._options = tuple(transforms), where, compose
+        self._smaller: dict[int, Any] = {}  # by the side they end with
+        self._compose = self._build()
+
+    def _build(self, *last: Any) -> Any:
+        """Return the transforms, with `last` behind them."""
         import albumentations
 
-        self.seed = seed
-        self._smaller: dict[int, Any] = {}  # by the side they end with
-
-        def build(*last: Any) -> Any:
-            built = [build_transform(entry, where=f'{where}[{i}]') for i, entry in enumerate(transforms)]
-            with warnings.catch_warnings():
-                # A list that moves nothing (colours only, or empty) rightly leaves boxes where they are.
-                warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
-                return albumentations.Compose([*built, *last], seed=seed, **compose)
-
-        self._build, self._compose = build, build()
+        built = [build_transform(entry, where=f'{self._where}[{i}]') for i, entry in enumerate(self._entries)]
+        with warnings.catch_warnings():
+            # A list that moves nothing (colours only, or empty) leaves boxes where they are, as it should.
+            warnings.filterwarnings('ignore', 'Got processor for .*, but no transform to process it')
+            return albumentations.Compose([*built, *last], seed=self.seed, **self._options)
 
     def __call__(
         self, *, epoch: int, index: int, copy: int = 0, side: int | None = None, **targets: Any

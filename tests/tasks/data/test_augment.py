@@ -1,5 +1,7 @@
 """Augmentation is built by name and depends on (seed, epoch, index) only."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,12 @@ def test_what_transforms_add_is_zero_after_the_models_normalisation(normalise: s
     assert fill_left_open(given, pixel) == given
     if normalise == 'imagenet':
         assert fill_left_open(entries, pixel) == entries
+
+
+def test_loading_processes_that_are_started_anew_get_the_same_transforms() -> None:
+    """As on Windows and macOS, where they are sent; Linux copies the process."""
+    one = Augment(PIPELINE, seed=1)
+    other = pickle.loads(pickle.dumps(one))
+    for side in (None, 8):
+        ours, theirs = (each(epoch=0, index=1, image=IMAGE, side=side)['image'] for each in (one, other))
+        np.testing.assert_array_equal(ours, theirs)

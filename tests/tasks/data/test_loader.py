@@ -1,5 +1,6 @@
 """Loaders deal out every sample exactly once, the same whatever the number of processes and workers."""
 
+import pickle
 from itertools import chain
 from pathlib import Path
 
@@ -117,3 +118,13 @@ def test_repeated_samples_differ_and_follow_each_other(folders: Path, world: int
     data = ImageFolder(str(folders), 'train', augment=[{'type': 'RandomResizedCrop', 'size': (16, 16)}])
     images = [data[key].image.tobytes() for key in together[:3]]  # type: ignore[union-attr]
     assert len(set(images)) == 3
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_what_loading_processes_are_sent_can_be_sent(folders: Path, training: bool) -> None:
+    """Windows and macOS start them anew."""
+    loader = build_loader(ImageFolder(folders), batch_size=2, training=training, seed=0, num_workers=1)
+    parts = (loader.dataset, loader.collate_fn, loader.worker_init_fn)
+    dataset, collated, _ = pickle.loads(pickle.dumps(parts))
+    assert len(collated([dataset[0], dataset[1]])) == len(next(iter(loader)))
+    close_loader(loader)
