@@ -3,12 +3,13 @@
     python benchmarks/video_throughput.py work_dirs/ssdlite_coco/best.pth --photographs data/coco/val2017
 
 The video is made first: photographs, each panned for three seconds. 'Whole' decodes it, predicts, draws,
-encodes and writes a line of JSON per frame; 'network' is nothing but forward passes of one frame at a time
-with all threads, or of eight; 'copy' decodes the video and encodes it again. What network and copy take of
-the cores together is the least that the whole can take. 'Lines only' is the whole without the annotated
-video. A program of tools/export.py instead of a checkpoint is measured in its own engine. Beside the ratio of
-speeds stands that of processor times, which tells more on a machine with other work: what the whole would
-reach of a network that keeps every core busy, if it did so, too.
+encodes and writes a line of JSON per frame. 'Network' is nothing but forward passes, with all threads, of one
+frame at a time as an application would call it, or of eight: the very network that the whole has, folded
+or in OpenVINO as `tools/predict.py --engine` chooses. 'Copy' decodes the video and encodes it again. What
+network and copy take of the cores together is the least that the whole can take. 'Lines only' is the whole
+without the annotated video. A program of tools/export.py instead of a checkpoint is measured in its engine.
+Beside the ratio of speeds stands that of processor times, which tells more on a machine with other work: what
+the whole would reach of a network that keeps every core busy, if it did so, too.
 """
 
 import argparse
@@ -68,6 +69,9 @@ def main() -> None:
     parser.add_argument('--seconds', type=int, default=60, help='of the video (default 60)')
     parser.add_argument('--part', type=float, default=4, help='seconds of it a turn (default 4)')
     parser.add_argument('--rounds', type=int, default=5, help='turns of each side (default 5)')
+    parser.add_argument(
+        '--engine', choices=('auto', 'torch'), default='torch', help='as tools/predict.py (default torch)'
+    )
     parser.add_argument('--whole', action='store_true', help='predict all of it once, for the peak memory')
     arguments = parser.parse_args()
     import resource
@@ -77,9 +81,10 @@ def main() -> None:
     from tasks.checkpoints.load import load_model
     from tasks.predict.video import _Film, predict_video
     from tasks.training.cpu import tune_cpu
+    from tools.predict import fit
 
     tune_cpu()  # as the command does
-    model = load_model(arguments.checkpoint)
+    model = fit(load_model(arguments.checkpoint), None, arguments.engine)
     with tempfile.TemporaryDirectory() as scratch:
         video = Path(scratch) / 'video.mp4'
         make_video(video, arguments.photographs, seconds=arguments.seconds, size=tuple(arguments.size))

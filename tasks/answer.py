@@ -6,6 +6,7 @@ Prediction, validation and evaluation all take it. The network is any callable: 
 scales of one, an exported program in another engine.
 """
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,6 +91,7 @@ class Predictor:
         *,
         pictures: Sequence[np.ndarray | None] | None = None,
         network: Network | None = None,
+        head: Head | None = None,
     ) -> list[Any]:
         """Return one typed result for each image of a batch.
 
@@ -98,10 +100,11 @@ class Predictor:
             infos: path, original size and content of each; a path of '' is an array's.
             pictures: the originals, kept in the results.
             network: computes these outputs instead of the predictor's own.
+            head: decodes them instead of the predictor's own.
         """
         if len(images) == 0:
             return []
-        answers = self._said(self.head.predict, images, infos, network=network)
+        answers = self._said((head or self.head).predict, images, infos, network=network)
         kept = pictures or [None] * len(infos)
         return [
             self.task.result(**answer, class_names=self.classes, image=picture, path=info.path or None)
@@ -200,7 +203,7 @@ class Predictor:
         read = self._read_all(pictures, skipped)
         while batch := list(itertools.islice(read, batch_size)):
             if tiles is None:
-                results: Iterable[Any] = self._predict_batch(batch)
+                results: Iterable[Any] = self._predict_batch(batch, sifting(self.head, threshold))
             else:
                 results = (
                     self._predict_tiles(picture, image, tiles=tiles, threshold=threshold)
@@ -272,12 +275,12 @@ class Predictor:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
         return self.transforms(epoch=0, index=0, image=image)['image']
 
-    def _predict_batch(self, pairs: Sequence[tuple[Picture, np.ndarray]]) -> list[Any]:
+    def _predict_batch(self, pairs: Sequence[tuple[Picture, np.ndarray]], head: Head) -> list[Any]:
         """Answer for pictures with their pixels."""
         return [
             each
             for images, infos, originals in self._batches(pairs)
-            for each in self.answer(images, infos, pictures=originals)
+            for each in self.answer(images, infos, pictures=originals, head=head)
         ]
 
     def _batches(
@@ -301,6 +304,21 @@ class Predictor:
         for group in groups:
             images = torch.from_numpy(np.stack(inputs[group])).permute(0, 3, 1, 2)
             yield images, infos[group], originals[group]
+
+
+def sifting(head: Head, threshold: float) -> Head:
+    """Return a head that leaves out boxes below a score before they are compared with each other.
+
+    What is left is the same: a box is only ever suppressed by one that scores more.
+    """
+    options = getattr(head, 'suppression', None)
+    # What scores exactly the threshold stays, where `suppress` leaves it out.
+    least = float(np.nextafter(np.float32(threshold), np.float32(-1)))
+    if not isinstance(options, Mapping) or options.get('score_threshold', least) >= least:
+        return head
+    copied: Any = copy.copy(head)  # with the same weights
+    copied.suppression = {**options, 'score_threshold': least}
+    return copied
 
 
 class Predicts:

@@ -73,8 +73,8 @@ def answers(
     network, together = model.predictor.network, min(FEW, batch_size) if small_batches else 1
     before = torch.get_num_threads()
     workers, each = min(before, AT_A_TIME), max(1, before // AT_A_TIME)
-    if network != getattr(model, 'infer', None):  # an engine: it has threads of its own for one picture
-        network, workers, each, together = _one_by_one(network), max(2, workers), before, 1
+    if network != getattr(model, 'infer', None):  # an engine: it has threads of its own
+        network, workers, each = _one_by_one(network), max(2, workers), before
     at_hand = threading.local()
 
     def answer(batch: Sequence[tuple[Key, np.ndarray]]) -> list[Any]:

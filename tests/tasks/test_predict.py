@@ -199,3 +199,28 @@ def test_one_picture_never_stops_a_batch(model: VisionModel, folders: Path, tmp_
     assert all(
         (each['width'], each['height'], each['turned']) == (40, 40, False) for each in report['predictions']
     )
+
+
+def test_leaving_boxes_out_early_is_leaving_them_out_late() -> None:
+    torch.manual_seed(0)
+    model = VisionModel(
+        {'type': 'MobileNetV2', 'width': 0.35, 'taps': ('stage6_expand', 'last')},
+        {'type': 'SSDLiteHead', 'per_class': 30, 'limit': 50},
+        classes=('cat', 'dog', 'bird'),
+        preprocess=[{'type': 'Resize', 'height': 96, 'width': 96}],
+    ).eval()
+    with torch.inference_mode():
+        outputs = model.infer(torch.zeros(1, 3, 96, 96))
+    for name in ('offsets', 'logits'):
+        outputs[name] = 2 * torch.randn(outputs[name].shape)
+    model.predictor.network = lambda images: outputs
+    picture = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    every = model.predict(picture, score_threshold=0)
+    assert len(set(every.scores.tolist())) == 50  # no ties, whose order is nobody's to say
+    for threshold in (0.05, 0.5, float(every.scores[20])):  # the last is a box's own score
+        late, early = every.above(threshold), model.predict(picture, score_threshold=threshold)
+        assert 0 < len(early) <= 50
+        for field in ('boxes', 'scores', 'labels'):
+            np.testing.assert_array_equal(getattr(early, field), getattr(late, field))
+    assert len(early) == 21
+    assert model.head.suppression['score_threshold'] == 1e-8

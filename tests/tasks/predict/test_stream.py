@@ -132,3 +132,18 @@ def test_a_network_on_a_gpu_gets_batches(model: VisionModel, monkeypatch: pytest
     found = answers(model, pictures, lambda number, *_: number, batch_size=8)
     assert [(number, future.result()) for number, future in found] == [(each, each) for each in range(20)]
     assert sizes == [8, 8, 4]
+
+
+def test_an_engine_gets_frames_in_small_batches(model: VisionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It divides them among its threads."""
+    sizes: list[int] = []
+
+    def engine(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return model(images)
+
+    monkeypatch.setattr(model.predictor, 'network', engine)
+    pictures = [(number, np.full((20, 30, 3), 12 * number, np.uint8)) for number in range(10)]
+    found = answers(model, pictures, lambda number, image, result: number, batch_size=8, small_batches=True)
+    assert [future.result() for _, future in found] == list(range(10))
+    assert sorted(sizes) == [2, 4, 4]
