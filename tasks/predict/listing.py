@@ -15,6 +15,8 @@ COLUMNS = {
     'detection': ('path', 'x_min', 'y_min', 'x_max', 'y_max', 'score', 'label', 'class_name'),
     'segmentation': ('path', 'class_name', 'share'),
 }
+# What makes a spreadsheet take a cell for a formula; https://owasp.org/www-community/attacks/CSV_Injection
+FORMULAS = ('=', '+', '-', '@', '\t', '\r', '\n', '\uff1d', '\uff0b', '\uff0d', '\uff20')
 
 
 def listing_name(form: str) -> str:
@@ -40,7 +42,7 @@ def write_listing(lines: Path, target: Path, form: str, task: str, facts: Mappin
             table = csv.writer(file)
             table.writerow([*COLUMNS[task], MARK])
             for entry in entries:
-                table.writerows([*row, ''] for row in _rows(entry, task))
+                table.writerows([*map(_cell, row), ''] for row in _rows(entry, task))
         elif form == 'coco':
             ids = image_ids(each['path'] for each in _entries(lines))
             file.write('[')
@@ -89,6 +91,15 @@ def _rows(entry: Mapping[str, Any], task: str) -> Iterator[Sequence[Any]]:
             yield [entry['path'], name, share]
     else:
         yield [entry['path'], entry['label'], entry['class_name'], entry['score']]
+
+
+def _cell(value: Any) -> Any:
+    """Return what a spreadsheet shows as it is: an apostrophe before a text that it would compute.
+
+    Texts that have apostrophes before such a beginning get one more, so that taking one away gives all back.
+    """
+    is_formula = isinstance(value, str) and value.lstrip("'").startswith(FORMULAS)
+    return f"'{value}" if is_formula else value
 
 
 def _coco(entry: Mapping[str, Any], task: str, image_id: int, names: Sequence[str]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from PIL import Image
 from tasks.errors import UserError
 from tasks.model import VisionModel
 from tasks.predict.files import predict_files
+from tasks.predict.listing import FORMULAS, write_listing
 
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     'classification': ({}, {'type': 'LinearHead'}),
@@ -101,3 +102,52 @@ def test_what_a_format_cannot_say_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match='coco cannot say the answers of classification'):
         run('classification', pictures, tmp_path / 'out', 'coco')
     assert not (tmp_path / 'out').exists()
+
+
+NAMES = (
+    '=1+1',
+    '+49',
+    '-',
+    '@SUM(A1)',
+    '\tx',
+    '\r=1',
+    '\n=1',
+    '\uff1d1',
+    "'=1",
+    "''-",
+    "'t Hooft",
+    'cat=dog',
+    'a-b',
+)
+
+
+def test_a_spreadsheet_computes_nothing_and_a_reader_gets_the_names_back(
+    pictures: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate(NAMES):
+        model = VisionModel(
+            {'type': 'MobileNetV2', 'width': 0.1, 'taps': ('stage2',)},
+            {'type': 'LinearHead'},
+            classes=(name, 'other'),
+            preprocess=[{'type': 'ResizeCenterCrop', 'resize': 32, 'crop': 32}],
+        ).eval()
+        with torch.no_grad():
+            list(model.head.parameters())[-1].copy_(torch.tensor([99.0, 0.0]))
+        done = predict_files(model, [pictures], tmp_path / str(number), form='csv')
+        with done.listing.open(newline='', encoding='utf-8') as file:
+            (cell, *_) = [row['class_name'] for row in csv.DictReader(file)]
+        assert not cell.startswith(FORMULAS)
+        assert (cell != name) is name.lstrip("'").startswith(FORMULAS)
+        assert (cell[1:] if cell.lstrip("'").startswith(FORMULAS) else cell) == name
+        again = predict_files(model, [pictures], tmp_path / str(number), form='json')
+        assert json.loads(again.listing.read_text())['predictions'][0]['class_name'] == name
+
+
+def test_a_files_name_is_no_formula_and_a_number_stays_one(tmp_path: Path) -> None:
+    lines, target = tmp_path / 'lines', tmp_path / 'list.csv'
+    found = [{'box': [-1.5, 2, 3, 4], 'score': 0.5, 'label': 0, 'class_name': 'cat'}]
+    lines.write_text('{}\n' + json.dumps({'path': '=cmd.png', 'detections': found}) + '\n')
+    write_listing(lines, target, 'csv', 'detection', {})
+    ((path, *numbers, label, name, _),) = list(csv.reader(target.read_text().splitlines()))[1:]
+    assert (path, label, name) == ("'=cmd.png", '0', 'cat')
+    assert [float(each) for each in numbers] == [-1.5, 2, 3, 4, 0.5]
