@@ -91,19 +91,39 @@ def _scores(
     ]
     names, per_class = report['class_names'], []
     for place, (title, entry) in enumerate(report['per_class'].items()):
-        others = listed([names[each] for each in commonest(confusion[place], place)])
+        others, things = _taken_for(confusion[place], place, names)
+        others = ', then '.join(listed([names[each] for each in part]) for part in (others, things) if part)
         per_class.append(Score(title, entry['iou'], *ends_of(ends, 3 + place), entry['pixels'], others))
     return scores, per_class
 
 
+def _taken_for(row: np.ndarray, own: int, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return what a class's pixels are most often taken for, and, where that is the background, what then.
+
+    Nearly everything small is taken for background most of all, which tells little by itself.
+    """
+    others = commonest(row, own)
+    if names[0] != 'background' or others != [0]:
+        return others, []
+    things = row.copy()
+    things[0] = 0
+    return others, commonest(things, own)
+
+
 def _weakest_section(weakest: Score, confusion: np.ndarray, names: Sequence[str], cases: 'Cases') -> Section:
     place = names.index(weakest.title)
-    others, total = commonest(confusion[place], place), max(1, int(confusion[place].sum()))
+    total = max(1, int(confusion[place].sum()))
     taken: object = ' Its own pixels are right; others are taken for it.'
-    if others:
-        title = element('strong', name(listed([names[each] for each in others]), limit=120))
-        share = f': {confusion[place, others[0]] / total:.1%} of its pixels'
-        taken = joined([' Most often taken for ', title, share, ' each.' if len(others) > 1 else '.'])
+    parts = []
+    for words, others in zip(
+        (' Most often taken for ', ', then for '), _taken_for(confusion[place], place, names), strict=True
+    ):
+        if others:
+            title = element('strong', name(listed([names[each] for each in others]), limit=120))
+            share = f': {confusion[place, others[0]] / total:.1%} of its pixels'
+            parts += [words, title, share, ' each' if len(others) > 1 else '']
+    if parts:
+        taken = joined([*parts, '.'])
     words = element(
         'p', element('strong', name(weakest.title)), f' has the lowest IoU, {weakest.value:.3f}'
         f'{f" ({weakest.interval()})" if weakest.interval() else ""}.', taken,

@@ -1,5 +1,6 @@
 """What is kept of the pictures is bounded, the same however they are shared out, and adds up to the score."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,3 +94,18 @@ def test_odd_data_still_have_a_report_that_says_so(seen: list, said: str) -> Non
     findings = metric_of(seen).findings()
     assert any(said in note for note in findings.notes)
     assert findings.sections
+
+
+def test_behind_the_background_stands_what_a_class_is_taken_for_then() -> None:
+    truth = np.ones((10, 10), np.uint8)
+    answer = np.repeat(np.array([0] * 5 + [2] * 2 + [1] * 3, np.uint8), 10).reshape(10, 10)
+    found = metric_of([(truth, answer)]).findings()
+    (note,) = [each.note for each in found.classes if each.value is not None]
+    assert note == 'background, then dog'
+    words = re.sub('<[^>]*>', '', str(found.sections[0].body))
+    assert 'Most often taken for background: 50.0% of its pixels, then for dog: 20.0% of its pixels.' in words
+    all_missed = metric_of([(truth, 0 * truth)]).findings()
+    assert 'taken for background: 100.0% of its pixels.' in re.sub(
+        '<[^>]*>', '', str(all_missed.sections[0].body)
+    )
+    assert 'then' not in next(each.note for each in all_missed.classes if each.value is not None)
