@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 Options = dict[str, Any]  # config keys, dotted; 'more' holds transforms to put behind the config's own
 AUGMENT = 'train_dataloader.dataset.augment'
+DONE = 'processor_seconds.json'  # of a run that is done; null where it was interrupted
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ COMPARISONS = {
         'configs/linear_intel.py',
         {
             'alone': {},
-            'taught': {'distill.weight': 1.0, 'distill.temperature': 2.0},
+            'taught': {'distill.weight': 0.8, 'distill.temperature': 2.0},
         },
         always={
             **SMALL_PICTURES,
@@ -64,11 +65,10 @@ COMPARISONS = {
             'model.backbone.pretrained': None,
             'model.head.dropout': 0.0,
             f'{AUGMENT}.0.scale': (0.35, 1.0),
-            'train_dataloader.batch_augment': [{'type': 'MixUp', 'alpha': 0.2}],
             'optim_wrapper.optimizer.lr': 2e-3,
             'optim_wrapper.optimizer.weight_decay': 0.05,
             'schedule.warmup': 0.1,
-            'train_cfg.max_epochs': 40,
+            'train_cfg.max_epochs': 20,
         },
         pretrained=False,
         teacher=SMALL_PICTURES,
@@ -132,10 +132,11 @@ def train_one(comparison: Comparison, name: str, arguments: argparse.Namespace, 
         config[stage].num_workers = arguments.workers
     config.seed = arguments.seed
     check_config(config, training=True)
+    goes_on = (folder / 'last.pth').exists()
     train(config, root=arguments.data_root, work_dir=str(folder), resume=True)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(each.ru_utime + each.ru_stime for each in used)
-    (folder / 'processor_seconds.json').write_text(json.dumps(seconds))
+    (folder / DONE).write_text(json.dumps(None if goes_on else round(seconds, 1)))
 
 
 def _place(work_dir: Path, name: str, seed: int) -> Path:
@@ -144,7 +145,7 @@ def _place(work_dir: Path, name: str, seed: int) -> Path:
 
 def run(name: str, seed: int, work_dir: Path) -> None:
     """Run this script again for one training, unless it is done."""
-    if (_place(work_dir, name, seed) / 'processor_seconds.json').exists():
+    if (_place(work_dir, name, seed) / DONE).exists():
         return
     subprocess.run([sys.executable, *sys.argv, '--one', name, '--seed', str(seed)], check=True)
 
@@ -154,17 +155,20 @@ def table(names: list[str], seeds: list[int], work_dir: Path) -> str:
     heads = ['', *(f'seed {seed}' for seed in seeds), 'mean', 'processor seconds']
     lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
     for name in names:
-        scores, seconds = [], []
+        scores, seconds, cells = [], [], []
         for seed in seeds:
             folder = _place(work_dir, name, seed)
-            if not (folder / 'processor_seconds.json').exists():
+            if not (folder / DONE).exists():
+                cells.append('not run')
                 continue
             report = json.loads((folder / 'metrics.json').read_text())
             scores.append(next(report[key] for key in ('top1', 'AP', 'miou') if key in report))
-            seconds.append(json.loads((folder / 'processor_seconds.json').read_text()))
+            cells.append(f'{scores[-1]:.3f}')
+            seconds.append(json.loads((folder / DONE).read_text()))
         if scores:
-            cells = [*(f'{score:.3f}' for score in scores), *[''] * (len(seeds) - len(scores))]
-            cells += [f'{statistics.mean(scores):.3f}', f'{statistics.median(seconds):.0f}']
+            whole = [each for each in seconds if each is not None]
+            cells.append(f'{statistics.mean(scores):.3f}')
+            cells.append(f'{statistics.median(whole):.0f}' if whole else '')
             lines.append(f'| {name} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 

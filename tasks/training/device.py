@@ -130,6 +130,23 @@ def compile_parts(model: nn.Module, device: torch.device, *, backend: str = 'ind
         part.compile(backend=backend)  # type: ignore[union-attr,operator]
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Name what torch.compile could not do as the user's error it is; code is made when a part first runs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(('torch._dynamo', 'torch._inductor')):
+            raise
+        lines = str(error).splitlines() or ['']
+        said = next((line for line in lines if 'error: ' in line), lines[0])  # in a compiler's output
+        raise UserError(
+            f'compile=True: torch.compile failed ({type(error).__name__}: {said.strip()}). On a CPU it needs '
+            "a C++ compiler and Python's headers (python3-dev); without compile=True training needs neither. "
+            'KESTREL_DEBUG=1 shows all that was said'
+        ) from error
+
+
 def start_process_group(launcher: str) -> None:
     """Join the process group that `torchrun`, slurm or MPI has started this process for.
 

@@ -123,6 +123,11 @@ class KestrelRunner(Runner):
         logger.handlers = [ConsoleHandler() if self._console else warnings_only(), *kept]
         return logger
 
+    def _maybe_compile(self, target: str) -> None:
+        # mmengine would compile the whole step once more, optimiser included, for each new learning rate.
+        # `compile=True` means backbone and head here: `tasks.training.device.compile_parts`.
+        pass
+
     def _log_env(self, env_cfg: dict) -> None:
         # mmengine runs compilers to ask their versions; what a score depends on fits in one line.
         self.logger.info(

@@ -21,7 +21,7 @@ from tasks.model import BatchAugment, VisionModel
 from tasks.plain import plain
 from tasks.schema import check_config
 from tasks.training.cpu import choose_threads, tune_cpu
-from tasks.training.device import compile_parts, pick_device, resolve_amp, start_process_group
+from tasks.training.device import compile_parts, compiling, pick_device, resolve_amp, start_process_group
 from tasks.training.distill import TeacherHook, build_teacher
 from tasks.training.folder import check_run_files, checkpoint_to_resume, claimed
 from tasks.training.hooks.precision import PrecisionHook
@@ -206,7 +206,9 @@ def _train(
         log('precision: float32 at first, bfloat16 autocast once its gradient is the same; channels_last')
     else:
         log(f'precision: {"float32" if amp is None else f"{name_of(amp)} autocast"}; channels_last')
-    if pick_device().type == 'cpu':
+    if config.get('compile', False):
+        log("kernels: torch.compile's, made in the first steps")
+    elif pick_device().type == 'cpu':
         advice = '' if can_fuse() else " (pip install -e '.[fast]' makes training on a CPU faster)"
         log('kernels: ' + ('norms and activations fused' if is_fused() else f"torch's{advice}"))
     try:
@@ -214,7 +216,8 @@ def _train(
             # While gradients accumulate the schedule steps first, as it should: it counts iterations.
             warnings.filterwarnings('ignore', r'Detected call of `scheduler\.step\(\)` before')
             try:
-                runner.train()
+                with compiling():
+                    runner.train()
             except (UserError, Interrupted) as error:
                 if runner.iter:  # else nothing was trained here, and an earlier run's page stays
                     seconds = time.monotonic() - start_time

@@ -213,12 +213,37 @@ def test_a_compiled_run_leaves_checkpoints_like_any_other(
     config = write_config('train_cfg = dict(max_epochs=1)\namp = "off"\nmodel["head"]["dropout"] = 0.0')
     train(load_config(config), work_dir=str(tmp_path / 'plain'), kernels='torch')
     assert not counted
-    train(load_config(config, ['compile=True']), work_dir=str(tmp_path / 'compiled'), kernels='torch')
+    steps: list[bool] = []
+
+    class Look(Hook):
+        def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+            steps.append('train_step' in vars(runner.model))  # where mmengine puts what it compiles
+
+    told = load_config(config, ['compile=True'])
+    train(told, work_dir=str(tmp_path / 'compiled'), kernels='torch', hooks=[Look()])
+    assert not any(steps)
     assert max(counted) > 100  # a whole backbone, not pieces
     plain, compiled = (weights(tmp_path / name / 'last.pth') for name in ('plain', 'compiled'))
     assert plain.keys() == compiled.keys()
     assert all(plain[name].shape == compiled[name].shape for name in plain)
     assert load_model(tmp_path / 'compiled/best.pth').classes == ('blue', 'green', 'red')
+
+
+def test_what_the_compiler_could_not_do_is_a_users_error(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(graph: Any, _: Any) -> Any:
+        raise RuntimeError('C++ compile error\nx.cpp:3:10: fatal error: Python.h: No such file or directory')
+
+    monkeypatch.setattr(
+        'tasks.training.train.compile_parts',
+        lambda model, where: compile_parts(model, where, backend=backend),  # type: ignore[arg-type]
+    )
+    config = load_config(write_config(), ['compile=True'])
+    with pytest.raises(
+        UserError, match=r'torch\.compile failed \(.*: .*fatal error: Python\.h: No such file'
+    ):
+        train(config, work_dir=str(tmp_path / 'run'))
 
 
 def test_compiling_changes_no_name() -> None:

@@ -1,5 +1,6 @@
 """Pictures that grow: what they are is the transforms' result with fewer pixels, when they grow is exact."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ def test_a_small_picture_is_the_large_one_with_fewer_pixels(write_config: WriteC
     for index in range(4):
         large, small = (sample_of(dataset, SampleKey(index, 1, side=side)).image for side in (None, 32))
         assert large.shape == (64, 64, 3)
+        # Some systems hand data sets to loading processes as bytes.
+        again = pickle.loads(pickle.dumps(dataset))
+        assert np.array_equal(sample_of(again, SampleKey(index, 1, side=32)).image, small)
         assert np.array_equal(small, cv2.resize(large, (32, 32), interpolation=cv2.INTER_AREA))
 
 
