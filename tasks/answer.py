@@ -203,7 +203,12 @@ class Predictor:
         read = self._read_all(pictures, skipped)
         while batch := list(itertools.islice(read, batch_size)):
             if tiles is None:
-                results: Iterable[Any] = self._predict_batch(batch, sifting(self.head, threshold))
+                head = sifting(self.head, threshold)
+                results: Iterable[Any] = [
+                    each
+                    for images, infos, originals in self._batches(batch)
+                    for each in self.answer(images, infos, pictures=originals, head=head)
+                ]
             else:
                 results = (
                     self._predict_tiles(picture, image, tiles=tiles, threshold=threshold)
@@ -275,14 +280,6 @@ class Predictor:
         """Turn an RGB uint8 (H, W, 3) picture into the network's input, RGB uint8 (h, w, 3)."""
         return self.transforms(epoch=0, index=0, image=image)['image']
 
-    def _predict_batch(self, pairs: Sequence[tuple[Picture, np.ndarray]], head: Head) -> list[Any]:
-        """Answer for pictures with their pixels."""
-        return [
-            each
-            for images, infos, originals in self._batches(pairs)
-            for each in self.answer(images, infos, pictures=originals, head=head)
-        ]
-
     def _batches(
         self, pairs: Sequence[tuple[Picture, np.ndarray]]
     ) -> Iterator[tuple[Tensor, list[SampleInfo], list[np.ndarray]]]:
@@ -307,13 +304,9 @@ class Predictor:
 
 
 def sifting(head: Head, threshold: float) -> Head:
-    """Return a head that leaves out boxes below a score before they are compared with each other.
-
-    What is left is the same: a box is only ever suppressed by one that scores more.
-    """
+    """Return a head that leaves out boxes below a score early: they suppress none that scores more."""
     options = getattr(head, 'suppression', None)
-    # What scores exactly the threshold stays, where `suppress` leaves it out.
-    least = float(np.nextafter(np.float32(threshold), np.float32(-1)))
+    least = float(np.nextafter(np.float32(threshold), np.float32(-1)))  # what scores the threshold stays
     if not isinstance(options, Mapping) or options.get('score_threshold', least) >= least:
         return head
     copied: Any = copy.copy(head)  # with the same weights

@@ -103,7 +103,13 @@ class DetectionResult:
 
     @classmethod
     def from_supervision(cls, found: Any, class_names: Sequence[str], **kept: Any) -> 'DetectionResult':
-        """Return the result of `supervision.Detections`; without confidences everything scores 1."""
+        """Return the result of `supervision.Detections`; without confidences everything scores 1.
+
+        Raises:
+            ValueError: they say no classes.
+        """
+        if found.class_id is None and len(found.xyxy):
+            raise ValueError(f'{len(found.xyxy)} detections have no class: set their class_id')
         scores = np.ones(len(found.xyxy)) if found.confidence is None else found.confidence
         return cls._sorted(found.xyxy, scores, found.class_id, class_names, **kept)
 

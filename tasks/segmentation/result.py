@@ -111,7 +111,14 @@ class SegmentationResult:
     def from_supervision(
         cls, found: Any, class_names: Sequence[str], *, size: Sequence[int], **kept: Any
     ) -> 'SegmentationResult':
-        """Return the result of `supervision.Detections` with masks; `size` is (height, width)."""
+        """Return the result of `supervision.Detections` with masks; `size` is (height, width).
+
+        Raises:
+            ValueError: there are boxes without masks, or they say no classes.
+        """
+        if len(found.xyxy) and (found.mask is None or found.class_id is None):
+            lacks = 'mask' if found.mask is None else 'class: set their class_id'
+            raise ValueError(f'{len(found.xyxy)} detections have no {lacks}')
         masks = np.zeros((0, *size), bool) if found.mask is None else found.mask
         labels = np.zeros(0, np.int64) if found.class_id is None else found.class_id
         return cls._of_masks(masks, labels, class_names, **kept)

@@ -70,6 +70,18 @@ def test_no_detections_of_supervision_are_an_empty_result() -> None:
     assert len(DetectionResult.from_supervision(supervision.Detections.empty(), NAMES)) == 0
 
 
+def test_detections_of_supervision_without_classes_or_masks_are_refused(boxes: DetectionResult) -> None:
+    supervision = pytest.importorskip('supervision')
+    unnamed = supervision.Detections(xyxy=boxes.boxes)
+    with pytest.raises(ValueError, match='2 detections have no class: set their class_id'):
+        DetectionResult.from_supervision(unnamed, NAMES)
+    with pytest.raises(ValueError, match='2 detections have no mask'):
+        SegmentationResult.from_supervision(boxes.to_supervision(), NAMES, size=(50, 60))
+    unnamed.mask = np.ones((2, 50, 60), bool)
+    with pytest.raises(ValueError, match='2 detections have no class'):
+        SegmentationResult.from_supervision(unnamed, NAMES, size=(50, 60))
+
+
 def test_detections_to_torchvision_and_back(boxes: DetectionResult) -> None:
     from torchvision.utils import draw_bounding_boxes
 
