@@ -35,6 +35,18 @@ class FeaturePyramid(nn.Module):
         """Return as many maps (B, width, H_i, W_i) as were given, (B, C_i, H_i, W_i), finest first."""
         merged = [lateral(each) for lateral, each in zip(self.laterals, maps, strict=True)]
         for finer in range(len(merged) - 2, -1, -1):
-            size = merged[finer].shape[2:]
-            merged[finer] = merged[finer] + F.interpolate(merged[finer + 1], size=size, mode='nearest')
+            merged[finer] = merged[finer] + enlarged(merged[finer + 1], merged[finer])
         return [output(each) for output, each in zip(self.outputs, merged, strict=True)]
+
+
+def enlarged(coarse: Tensor, fine: Tensor) -> Tensor:
+    """Repeat the cells of a map (B, C, h, w) until it covers one of (B, C, H, W), and cut off the rest.
+
+    A whole factor means the same to every engine; to a size that is none of its multiples, as 7 to 13, LiteRT
+    picks other cells than torch.
+    """
+    height, width = fine.shape[2:]
+    factors = [-(-height // coarse.shape[2]), -(-width // coarse.shape[3])]
+    if factors != [1, 1]:
+        coarse = F.interpolate(coarse, scale_factor=[float(each) for each in factors], mode='nearest')
+    return coarse[:, :, :height, :width]

@@ -1,10 +1,12 @@
 """The top-down path: fine maps know what coarse ones saw, at any size, and nothing changes without it."""
 
+import numpy as np
 import pytest
 import torch
 
 from backbones import MobileNetV2
 from heads import SSDLiteHead
+from heads.pyramid import enlarged
 
 TAPS = ('stage4_expand', 'stage6_expand', 'last')
 
@@ -81,3 +83,15 @@ def test_full_convolutions_for_comparison() -> None:
     assert full is not None
     assert [tuple(each[0][0].weight.shape) for each in separable.outputs] == [(32, 1, 3, 3)] * 5  # type: ignore[index]
     assert [tuple(each[0].weight.shape) for each in full.outputs] == [(32, 32, 3, 3)] * 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ('coarse', 'fine'), [((7, 4), (13, 8)), ((4, 1), (7, 2)), ((3, 5), (3, 5)), ((2, 3), (7, 12))]
+)
+def test_a_cell_lies_over_the_cells_it_saw(coarse: tuple[int, int], fine: tuple[int, int]) -> None:
+    numbers = torch.arange(coarse[0] * coarse[1], dtype=torch.float32).view(1, 1, *coarse)
+    found = enlarged(numbers, torch.zeros(1, 1, *fine))[0, 0]
+    assert found.shape == fine
+    rows, columns = (-(-large // small) for large, small in zip(fine, coarse, strict=True))
+    for (y, x), value in zip(np.ndindex(fine), found.flatten().tolist(), strict=True):
+        assert value == (y // rows) * coarse[1] + x // columns
