@@ -319,7 +319,7 @@ def resized_winner(scores: Tensor, classes: Sequence[int], size: Sequence[int]) 
     winner = np.full(tuple(size), classes[0], np.uint8)
     if len(classes) == 1:
         return winner
-    first, *others = scores[0].detach().cpu().contiguous().numpy()
+    first, *others = scores[0].detach().float().cpu().contiguous().numpy()
     target, how = (size[1], size[0]), cv2.INTER_LINEAR
     best = cv2.resize(first, target, interpolation=how)
     plane, above = np.empty_like(best), np.empty(winner.shape, bool)
