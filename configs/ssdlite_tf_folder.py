@@ -39,7 +39,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(augment=[dict(type='ResizeTensorFlow', height=300, width=300)]))
 
-train_cfg = dict(max_epochs=20, val_interval=5)
-min_steps = 70  # what it knows is kept from the first step on
+train_cfg = dict(max_epochs=10, val_interval=5)
+min_steps = 70  # what it knows is kept from the first step on, and lost by long training
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 ema = dict(decay=0.99)
