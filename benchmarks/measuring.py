@@ -32,7 +32,6 @@ def time_training(
     from mmengine.hooks import Hook
 
     from tasks import load_config, train
-    from tasks.training.hooks.precision import PrecisionHook
 
     ends: list[float] = []
     inside: list[float] = []  # seconds in the model's train_step
@@ -53,9 +52,7 @@ def time_training(
         priority = 'LOWEST'
 
         def before_train(self, runner: Any) -> None:
-            for hook in runner.hooks:
-                if isinstance(hook, PrecisionHook):  # as with pretrained weights, which are left out here
-                    hook.since, runner.optim_wrapper.enabled = 0, True
+            skip_float32(runner)
             loop, model = runner.train_loop, runner.model
             loader = loop.dataloader
             model.train_step = timed(model.train_step, inside)
@@ -98,6 +95,15 @@ def time_training(
         'data_share': data_time / total,
         'rest_share': 1 - (model_time + data_time) / total,
     }
+
+
+def skip_float32(runner: Any) -> None:
+    """Compute in bfloat16 at once, as with pretrained weights, which measurements leave out."""
+    from tasks.training.hooks.precision import PrecisionHook
+
+    for hook in runner.hooks:
+        if isinstance(hook, PrecisionHook):
+            hook.since, runner.optim_wrapper.enabled = 0, True
 
 
 def time_ours(config: str, arguments: Any, *options: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, WARM_UP
+from measuring import ROOT, WARM_UP, skip_float32
 
 OURS = ('tasks', 'heads', 'backbones', 'layers')
 
@@ -46,7 +46,6 @@ def main() -> None:
     from mmengine.hooks import Hook
 
     from tasks import load_config, train
-    from tasks.training.hooks.precision import PrecisionHook
 
     profile = cProfile.Profile()
     times: list[float] = []
@@ -55,9 +54,7 @@ def main() -> None:
         priority = 'LOWEST'
 
         def before_train(self, runner: Any) -> None:
-            for hook in runner.hooks:
-                if isinstance(hook, PrecisionHook):  # as with pretrained weights, which are left out here
-                    hook.since, runner.optim_wrapper.enabled = 0, True
+            skip_float32(runner)
 
         def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())

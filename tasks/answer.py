@@ -200,10 +200,9 @@ class Predictor:
         self._check_options(score_threshold, tiles, batch_size)
         threshold = RETURNED_FROM if score_threshold is None else score_threshold
         sifts = threshold > 0 and hasattr(self.task.result, 'above')
-        read = self._read_all(pictures, skipped)
+        read, head = self._read_all(pictures, skipped), sifting(self.head, threshold)
         while batch := list(itertools.islice(read, batch_size)):
             if tiles is None:
-                head = sifting(self.head, threshold)
                 results: Iterable[Any] = [
                     each
                     for images, infos, originals in self._batches(batch)

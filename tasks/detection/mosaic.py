@@ -1,7 +1,8 @@
 """Four pictures in one: each sample of a small set is seen beside others, smaller, and in other places.
 
 YOLOv4, arXiv 2004.10934, section 3.4. The pictures are stretched into their quarters, as the network's input
-stretches them, so that every box stays whole; a random crop may follow.
+stretches them, so that every box stays whole; a random crop may follow. (albumentations' transform of this
+name cuts what does not fit a quarter, and wants the other pictures read beforehand, for every sample.)
 """
 
 from typing import Any

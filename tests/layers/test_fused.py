@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,6 @@ from layers.fused import NOTHING, RELU, RELU6, can_fuse, fits, fused_kernels, no
 needs_numba = pytest.mark.skipif(not can_fuse(), reason='needs Numba')
 
 BFLOAT16, FLOAT32, FLOAT64 = torch.bfloat16, torch.float32, torch.float64
-
-
-@pytest.fixture
-def fusing() -> Iterator[None]:
-    with fused_kernels():
-        yield
 
 
 def images(*shape: int, dtype: torch.dtype = FLOAT32, seed: int = 0) -> Tensor:

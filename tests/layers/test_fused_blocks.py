@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +12,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones import MobileNetV2
-from layers import ConvNormActivation, LenientBatchNorm2d, fused
+from layers import ConvNormActivation, fused
 from layers.fused import can_fuse, fused_kernels, is_fused, norm_relu6
 
 needs_numba = pytest.mark.skipif(not can_fuse(), reason='needs Numba')
 
-BFLOAT16, FLOAT32, FLOAT64 = torch.bfloat16, torch.float32, torch.float64
 
-
-@pytest.fixture
-def fusing() -> Iterator[None]:
-    with fused_kernels():
-        yield
-
-
-def images(*shape: int, dtype: torch.dtype = FLOAT32, seed: int = 0) -> Tensor:
+def images(*shape: int) -> Tensor:
     """Maps far from zero, as a convolution's can be."""
-    generator = torch.Generator().manual_seed(seed)
-    made = (torch.randn(shape, generator=generator) * 3 + 20).to(dtype)
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3 + 20
     return made.contiguous(memory_format=torch.channels_last).requires_grad_()
-
-
-def norm_of(channels: int, **options: Any) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, **options)
-    generator = torch.Generator().manual_seed(1)
-    if norm.affine:
-        norm.weight.data.copy_(1 + torch.randn(channels, generator=generator) / 3)
-        norm.bias.data.copy_(1 + torch.randn(channels, generator=generator))
-    return norm
 
 
 def taken(made: Tensor) -> bool:
     """Whether the fused way made this."""
     return made.grad_fn is not None and 'NormClamp' in type(made.grad_fn).__name__
-
-
-ELSEWHERE: dict[str, Callable[[], tuple[Tensor, nn.Module]]] = {
-    'evaluation': lambda: (images(2, 8, 5, 5), norm_of(8).eval()),
-    'float64': lambda: (images(2, 8, 5, 5, dtype=FLOAT64), norm_of(8).double()),
-    'weights in bfloat16': lambda: (images(2, 8, 5, 5, dtype=BFLOAT16), norm_of(8).to(BFLOAT16)),
-    'channels first': lambda: (images(2, 8, 5, 5).detach().contiguous(), norm_of(8)),
-    'a crop': lambda: (images(2, 8, 5, 5)[:, :, 1:, 1:], norm_of(8)),
-    'every other channel': lambda: (images(2, 16, 5, 5)[:, ::2], norm_of(8)),
-    'momentum None': lambda: (images(2, 8, 5, 5), norm_of(8, momentum=None)),
-    'no running statistics': lambda: (images(2, 8, 5, 5), norm_of(8, track_running_stats=False)),
-    'no weights': lambda: (images(2, 8, 5, 5), norm_of(8, affine=False)),
-    'one value a channel': lambda: (images(1, 8, 1, 1), LenientBatchNorm2d(8)),
-    'a group norm': lambda: (images(2, 8, 5, 5), nn.GroupNorm(2, 8)),
-    'statistics over processes': lambda: (images(2, 8, 5, 5), nn.SyncBatchNorm(8)),
-}
 
 
 def block_after(block: nn.Module, x: Tensor, *, times: int = 1, checkpointed: bool = False) -> list[Tensor]:
@@ -143,7 +109,7 @@ def test_without_numba_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(fused.importlib.util, 'find_spec', lambda name: None)
     with fused_kernels():
         assert not is_fused()
-        assert not taken(norm_relu6(images(2, 8, 5, 5), norm_of(8)))
+        assert not taken(norm_relu6(images(2, 8, 5, 5), nn.BatchNorm2d(8)))
 
 
 @needs_numba
@@ -157,7 +123,7 @@ def test_a_numba_that_cannot_compile_costs_speed_only(monkeypatch: pytest.Monkey
     fused.compiles.cache_clear()
     with fused_kernels():
         with pytest.warns(UserWarning, match='without the fused kernels.*no such instruction'):
-            made = norm_relu6(images(2, 8, 5, 5), norm_of(8))
+            made = norm_relu6(images(2, 8, 5, 5), nn.BatchNorm2d(8))
         assert not taken(made)
         assert not is_fused()
     fused.compiles.cache_clear()
@@ -173,7 +139,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.Monk
         return lambda function: f'{function.__name__}, in memory'
 
     monkeypatch.setattr(team, 'cfunc', cfunc)
-    assert team.compiled.__wrapped__(FLOAT32, True) == 'team_in_float32, in memory'
+    assert team.compiled.__wrapped__(torch.float32, True) == 'team_in_float32, in memory'
 
 
 def test_importing_layers_does_not_import_numba() -> None:
