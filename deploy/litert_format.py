@@ -54,7 +54,7 @@ def with_description(content: bytes, description: str) -> bytes:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)  # its types say every field may be missing
     for each in model.buffers:  # the quantizer writes them behind everything else
         if each.data is None and each.size:
             each.data = np.frombuffer(content, np.uint8, each.size, each.offset)
@@ -63,7 +63,8 @@ def with_description(content: bytes, description: str) -> bytes:
     for each in model.metadata or []:
         if each not in others:
             model.buffers[each.buffer].data = None
-    entry, buffer = schema.MetadataT(), schema.BufferT()
+    entry: Any = schema.MetadataT()
+    buffer: Any = schema.BufferT()
     buffer.data = np.frombuffer(description.encode(), np.uint8)
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)

@@ -40,7 +40,7 @@ def quantised(content: bytes, pictures: Iterable[np.ndarray], *, all_maps: bool 
     # Operators are told apart by the name of what they compute, searched for as part of a longer one.
     for place, tensor in enumerate(graph.tensors):
         tensor.name = f'tensor_{place};'.encode()
-    kinds = [flatbuffer_utils.opcode_to_name(model, each.opcodeIndex) for each in graph.operators]
+    kinds: list[Any] = [flatbuffer_utils.opcode_to_name(model, each.opcodeIndex) for each in graph.operators]
     steps = [
         Step(
             str(place),
