@@ -66,8 +66,8 @@ test-export: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'litert-torch==0.10.0'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt typing-extensions pydantic
 	test -f $(ORT_WEB).tgz || npm pack --silent $(subst web-,web@,$(ORT_WEB)) || echo 'no npm, or no network: the page is not tested unless its files were given before'
-	$(BIN)/python -m pytest -p no:anyio -rs -m 'not slow' tests/deploy/test_mobile.py tests/deploy/test_coreml.py tests/deploy/test_int8.py tests/deploy/memory
-	test ! -f $(ORT_WEB).tgz || export KESTREL_WEB_RUNTIME=$(ORT_WEB).tgz; $(BIN)/python -m pytest -p no:anyio -rs -m 'not slow' tests/deploy/test_web.py
+	$(BIN)/python -m pytest -rs -m 'not slow' tests/deploy/test_mobile.py tests/deploy/test_coreml.py tests/deploy/test_int8.py tests/deploy/memory
+	test ! -f $(ORT_WEB).tgz || export KESTREL_WEB_RUNTIME=$(ORT_WEB).tgz; $(BIN)/python -m pytest -rs -m 'not slow' tests/deploy/test_web.py
 
 # Trainings that are killed and continued: about 40 minutes.
 kills: $(READY)
