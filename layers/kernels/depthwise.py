@@ -164,6 +164,8 @@ def convolve_band(
         begin = (image * call[OUT_HEIGHT] + at) * out_width * channels
         row = out[begin : begin + out_width * channels]
         target = row if whole else made
+        next_x = place_of(x) + size * (image * height + filled) * width * channels
+        next_out = place_of(row) + size * len(row)
         for only_first in range(at == first, -1, -1):
             for block in range(0, padded, LANES):
                 place = 4 * block
@@ -171,6 +173,7 @@ def convolve_band(
                     out, place_of(target) + size * block, size * padded, taps[0] + place, taps[1] + place,
                     taps[2] + place, pixel * stride_x, pixel * rate_x, place_of(kernel) + place,
                     place_of(sums) + place, pixel, 1 if only_first else out_width,
+                    next_x + size * block, next_out + size * block,
                 )  # fmt: skip
             if only_first:  # a number close to the others, and the same whoever computes
                 sums[0] = sums[1]
@@ -230,13 +233,18 @@ def gradients_of_band(
         if not whole:
             spread_out(row, pixels, channels, padded)
         source, target = (row, to) if whole else (pixels, made)
+        # Else half of the time is waiting for memory: the next rows come while this one is computed.
+        next_x, next_out = place_of(row) + size * len(row), place_of(to) + size * len(to)
+        not_filled = size * (image * out_height + filled) * out_width * channels
+        next_y, next_gradient = place_of(y) + not_filled, place_of(gradient) + not_filled
         for block in range(0, padded, LANES):
             place = 4 * block
             gradient_lanes(
                 x, place_of(source) + size * block, place_of(target) + size * block, size * padded,
                 taps[0] + place, taps[1] + place, taps[2] + place, pixel, pixel * rate_x,
                 place_of(kernel) + place, place_of(of_weights) + place, place_of(constants) + place, pixel,
-                limits[0], limits[1], width,
+                limits[0], limits[1], width, next_x + size * block, next_out + size * block,
+                next_y + size * block, next_gradient + size * block,
             )  # fmt: skip
         if not whole:
             close_up(made, to, channels, padded)

@@ -46,6 +46,15 @@ class _Vectors:
         build.store(halves, build.inttoptr(address, HALVES.as_pointer()), align=2)
         return self._widened(halves)
 
+    def fetch(self, address: Any, *, to_write: bool = False) -> None:
+        """Ask for the line of memory around an address that is needed a row later; any address will do."""
+        kind, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [kind, flag, flag, flag])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, 'llvm.prefetch.p0')
+        closeness, of_data = (3 if to_write else 2), 1  # what is read may wait in the second cache
+        place = self.builder.inttoptr(address, kind)
+        self.builder.call(function, [place, *map(flag, (int(to_write), closeness, of_data))])
+
     def multiply_add(self, one: Any, other: Any, total: Any) -> Any:
         # May become one rounding where the processor has an instruction for it.
         build: Any = self.builder  # its types do not know of flags
@@ -101,7 +110,7 @@ class _Register:
 @_intrinsic
 def convolve_lanes(
     context: Any, like: Any, out: Any, out_step: Any, top: Any, middle: Any, bottom: Any, step: Any,
-    spread: Any, weights: Any, sums: Any, pixel: Any, count: Any,
+    spread: Any, weights: Any, sums: Any, pixel: Any, count: Any, next_x: Any, next_out: Any,
 ) -> Any:  # fmt: skip
     """Make a row of outputs in one block of channels, and add up what is stored.
 
@@ -114,11 +123,13 @@ def convolve_lanes(
         sums: address of what is subtracted before adding up, the sum and the sum of squares, float32.
         pixel: bytes from a weight to the next, and so for `sums`.
         count: outputs.
+        next_x, next_out: addresses of what is read and of what is written next, for `_Vectors.fetch`.
     """
     narrow = like.dtype == types.uint16
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, out, out_step, top, middle, bottom, step, spread, weights, sums, pixel, count = arguments
+        _, out, out_step, top, middle, bottom, step, spread, weights, sums, pixel, *rest = arguments
+        count, next_x, next_out = rest
         vectors = _Vectors(builder)
         kernel = [vectors.load(each) for each in vectors.following(weights, pixel, TAPS * TAPS)]
         places = vectors.following(sums, pixel, 3)
@@ -134,7 +145,10 @@ def convolve_lanes(
                     part = vectors.multiply_add(vectors.load(taps[column]), kernel[TAPS * row + column], part)
                 parts.append(part)
             made = builder.fadd(builder.fadd(parts[0], parts[1]), parts[2])
-            place = builder.add(out, builder.mul(loop.index, out_step))
+            at = builder.mul(loop.index, out_step)
+            vectors.fetch(builder.add(next_x, at))
+            vectors.fetch(builder.add(next_out, at), to_write=True)
+            place = builder.add(out, at)
             less = builder.fsub(vectors.store(made, place, narrow=narrow), shift)
             total.add(less)
             squares.add_product(less, less)
@@ -142,14 +156,14 @@ def convolve_lanes(
         squares.close()
         return context.get_dummy_value()
 
-    return types.void(like, *[types.int64] * 11), generate
+    return types.void(like, *[types.int64] * 13), generate
 
 
 @_intrinsic
 def gradient_lanes(
     context: Any, like: Any, x: Any, out: Any, out_step: Any, top: Any, middle: Any, bottom: Any, step: Any,
     spread: Any, weights: Any, weight_sums: Any, constants: Any, pixel: Any, floor: Any, ceiling: Any,
-    count: Any,
+    count: Any, next_x: Any, next_out: Any, next_y: Any, next_gradient: Any,
 ) -> Any:  # fmt: skip
     """Make the gradients of a row of pixels in one block of channels, and add up all that depends on them.
 
@@ -165,12 +179,14 @@ def gradient_lanes(
         pixel: bytes from a weight to the next, and so for the sums and constants.
         floor, ceiling: of the clamp, float32.
         count: pixels.
+        next_x, next_out, next_y, next_gradient: addresses of what is read and written next.
     """
     narrow = like.dtype == types.uint16
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         _, x, out, out_step, top, middle, bottom, step, spread, *rest = arguments
-        weights, weight_sums, constants, pixel, floor, ceiling, count = rest
+        weights, weight_sums, constants, pixel, floor, ceiling, count, *rest = rest
+        next_x, next_out, next_y, next_gradient = rest
         vectors = _Vectors(builder)
         kernel = [vectors.load(each) for each in vectors.following(weights, pixel, TAPS * TAPS)]
         of_kernel = vectors.registers(vectors.following(weight_sums, pixel, TAPS * TAPS))
@@ -180,6 +196,9 @@ def gradient_lanes(
         low, high = vectors.every(floor), vectors.every(ceiling)
         with cgutils.for_range(builder, count) as loop:
             at = builder.mul(loop.index, out_step)
+            for each in (next_x, next_y, next_gradient):
+                vectors.fetch(builder.add(each, at))
+            vectors.fetch(builder.add(next_out, at), to_write=True)
             centred = builder.fsub(vectors.load(builder.add(x, at), narrow=narrow), mean)
             value = builder.fadd(builder.fmul(centred, scale), bias)
             above = builder.select(builder.fcmp_ordered('<', value, low), low, value)
@@ -211,4 +230,4 @@ def gradient_lanes(
         return context.get_dummy_value()
 
     whole = [types.int64] * 12
-    return types.void(like, *whole, types.float32, types.float32, types.int64), generate
+    return types.void(like, *whole, types.float32, types.float32, *[types.int64] * 5), generate
