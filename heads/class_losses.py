@@ -7,6 +7,8 @@ Smoothing spreads a share of each box's goal evenly over all columns, background
 import torch.nn.functional as F
 from torch import Tensor
 
+from layers.fused_losses import softplus
+
 
 def cross_entropy(logits: Tensor, wanted: Tensor, *, scores: str, smoothing: float = 0.0) -> Tensor:
     """Return the loss of every default box, (B, N).
@@ -24,7 +26,7 @@ def cross_entropy(logits: Tensor, wanted: Tensor, *, scores: str, smoothing: flo
         return losses.view_as(wanted)
     # Without a one-hot tensor: softplus(x) - goal * x, added up.
     right = logits.gather(2, wanted[..., None])[..., 0]
-    losses = F.softplus(logits).sum(dim=2) - (1 - smoothing) * right
+    losses = softplus(logits).sum(dim=2) - (1 - smoothing) * right
     return losses - smoothing * logits.mean(dim=2) if smoothing else losses
 
 

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.base import HEADS, IGNORE, ClassRows, Head
-from heads.score_map import ScoreMap, line
+from heads.score_map import ScoreMap, line, neighbours
 from layers import ConvNormActivation
+from layers.fused_losses import computes_losses, pixel_losses
 from layers.options import CLASS_WEIGHTS, NORM_OPTIONS, SHARE, SWITCH, check_options, number, whole
 
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
@@ -163,34 +164,42 @@ class DeepLabV3Head(Head):
             targets: class indices of the input's pixels, integers (B, H, W); 255 is ignored. A batch
                 without a single labelled pixel has loss 0.
         """
-        targets = targets.long()
-        logits = self.enlarge(outputs, targets.shape[1:])
-        labels = targets.reshape(-1)
-        options: dict[str, Any] = {'weight': self.class_weights, 'ignore_index': IGNORE, 'reduction': 'none'}
-        if self.num_classes < VECTOR:
-            losses = F.cross_entropy(logits.contiguous(), targets, **options).reshape(-1)  # (B * H * W,)
-        else:
-            rows = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # (B * H * W, C), no copy
-            losses = F.cross_entropy(rows, labels, **options)
-        labelled = labels != IGNORE
-        if self.class_weights is None:
-            weights = labelled.to(losses.dtype)
-        else:
-            weights = self.class_weights[labels.masked_fill(~labelled, 0)] * labelled
+        losses, right = self._pixel_losses(outputs, targets)
+        labelled = (targets != IGNORE).reshape(-1)
+        weights = labelled.to(losses.dtype)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[targets.long().reshape(-1).masked_fill(~labelled, 0)]
+            losses = losses * weights
         if self.hard_pixels < 1:
             kept = max(1, int(self.hard_pixels * int(labelled.sum())))
             losses, hardest = losses.topk(kept, sorted=False)
             weights = weights[hardest]
-        with torch.no_grad():
-            # Every fourth pixel each way tells as much about the state of training.
-            some, some_labels = logits[:, :, ::4, ::4], targets[:, ::4, ::4]
-            right = (some.argmax(dim=1) == some_labels).sum()
-            accuracy = right / (some_labels != IGNORE).sum().clamp(min=1)
+        accuracy = right.sum() / (_some(targets) != IGNORE).sum().clamp(min=1)
         smallest = torch.finfo(losses.dtype).tiny
         return {
             'loss_pixel': losses.sum() / weights.sum().clamp(min=smallest),
             'pixel_accuracy': accuracy,
         }
+
+    def _pixel_losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every pixel's cross-entropy, (B * H * W,), and which of `_some` are right, (B, ..., ...)."""
+        size = targets.shape[1:]
+        if computes_losses(outputs) and targets.dtype == torch.uint8:
+            (high, wide), (height, width) = outputs.shape[2:], size
+            rows = neighbours(high, height, align_corners=self.align_corners)
+            columns = line(wide, width, width, width, align_corners=self.align_corners)
+            losses, right = pixel_losses(outputs, targets, rows, columns)
+            return losses.reshape(-1), _some(right)
+        targets, logits = targets.long(), self.enlarge(outputs, size)
+        how: dict[str, Any] = {'ignore_index': IGNORE, 'reduction': 'none'}
+        if self.num_classes < VECTOR:
+            losses = F.cross_entropy(logits.contiguous(), targets, **how).reshape(-1)
+        else:
+            rows = logits.permute(0, 2, 3, 1).reshape(-1, self.num_classes)  # (B * H * W, C), no copy
+            losses = F.cross_entropy(rows, targets.reshape(-1), **how)
+        with torch.no_grad():
+            right = _some(logits).argmax(dim=1) == _some(targets)
+        return losses, right
 
     def translate(self, layout: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translate the scopes of TensorFlow's deeplab, and those of transformers, which has no pyramid.
@@ -274,6 +283,11 @@ class DeepLabV3Head(Head):
             )
             maps.append(ScoreMap(cells, rows, columns))
         return maps
+
+
+def _some(pixels: Tensor) -> Tensor:
+    """Every fourth pixel each way, which tell as much about the state of training: (..., H, W)."""
+    return pixels[..., ::4, ::4]
 
 
 def possible_winners(cells: Tensor) -> Tensor:

@@ -42,6 +42,20 @@ def line(cells: int, pixels: int, kept: int, size: int, *, align_corners: bool) 
     return matrix if kept == size else _interpolation(kept, size, align_corners=False) @ matrix
 
 
+@lru_cache(maxsize=32)
+def neighbours(cells: int, pixels: int, *, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """Return the cells that each pixel of an enlarged line lies between; not to be changed.
+
+    Returns:
+        The first and the second cell of each, int64 (2, pixels), and what the second counts, float32
+        (pixels,).
+    """
+    matrix = _interpolation(cells, pixels, align_corners=align_corners)
+    first = (matrix > 0).to(torch.uint8).argmax(dim=1)
+    second = (first + 1).clamp(max=cells - 1)
+    return torch.stack([first, second]), matrix.gather(1, second[:, None])[:, 0]
+
+
 def _interpolation(old: int, new: int, *, align_corners: bool) -> Tensor:
     identity = torch.eye(old)[None]
     return F.interpolate(identity, size=new, mode='linear', align_corners=align_corners)[0].T

@@ -112,28 +112,40 @@ def normalises(norm: nn.Module, channels: int) -> bool:
 def computes(x: Tensor) -> bool:
     """Whether the loops are wanted here and can read these maps."""
     return (
-        _wanted[0]
-        and torch.is_grad_enabled()
-        and type(x) is Tensor
-        and x.device.type == 'cpu'
-        and x.dtype in (torch.bfloat16, torch.float32)
+        x.dtype in (torch.bfloat16, torch.float32)
         and x.ndim == 4
-        and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.compiler.is_compiling()
-        and not torch._C._get_tracing_state()
-        and torch._C._functorch.peek_interpreter_stack() is None  # type: ignore[attr-defined]
+        and _wants(x)
         and compiles(x.dtype)
     )
 
 
+def computes_losses(x: Tensor) -> bool:
+    """Whether the loops are wanted here for the losses of these scores."""
+    return x.dtype == torch.float32 and _wants(x) and compiles('losses')
+
+
+def _wants(x: Tensor) -> bool:
+    """Whether the loops are switched on and this is an ordinary tensor, in training on a CPU."""
+    return (
+        _wanted[0]
+        and torch.is_grad_enabled()
+        and type(x) is Tensor
+        and x.device.type == 'cpu'
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and torch._C._functorch.peek_interpreter_stack() is None  # type: ignore[attr-defined]
+    )
+
+
 @cache
-def compiles(dtype: torch.dtype) -> bool:
+def compiles(kind: torch.dtype | str) -> bool:
     """Whether Numba makes machine code here; it takes seconds the first time, and comes from a cache then."""
     try:
         from layers.kernels.team import compiled, openmp
 
-        compiled(dtype, openmp() is not None)
+        compiled(kind, openmp() is not None)
     except Exception as error:  # a Numba or LLVM of another kind: what is missing is speed
         set_fused(False)
         warnings.warn(f'trains without the fused kernels, which do not compile here: {error}', stacklevel=2)

@@ -20,12 +20,13 @@ import torch
 from numba import cfunc, types
 from numba.core.types import ExternalFunction
 
-from layers.kernels import depthwise, norm
+from layers.kernels import depthwise, losses, norm
 
 thread_number = ExternalFunction('kestrel_thread_number', types.int32())
 thread_count = ExternalFunction('kestrel_thread_count', types.int32())
 WITHIN_A_TEAM = types.void(types.CPointer(types.int64))
 BY_ITSELF = types.void(types.CPointer(types.int64), types.int64, types.int64)
+Kind = torch.dtype | str  # which loops: those over maps of a dtype, or 'losses'
 
 
 @cache
@@ -49,8 +50,8 @@ def openmp() -> Any:
     return None
 
 
-def entries(stamp: int) -> dict[tuple[torch.dtype, bool], Any]:
-    """What threads begin with, by number and by whether OpenMP runs them.
+def entries(stamp: int) -> dict[tuple[Kind, bool], Any]:
+    """What threads begin with, by kind of loops and by whether OpenMP runs them.
 
     Args:
         stamp: of all sources. Numba looks at the time of one file only to see whether its cache is stale.
@@ -68,6 +69,10 @@ def entries(stamp: int) -> dict[tuple[torch.dtype, bool], Any]:
         elif stamp:
             norm.share_in_float32(data, thread_number(), thread_count())
 
+    def team_for_losses(data: Any) -> None:
+        if stamp:
+            losses.share_of(data, thread_number(), thread_count())
+
     def one_in_bfloat16(data: Any, thread: int, threads: int) -> None:
         if stamp and data[0] >= depthwise.FORWARD:
             depthwise.share_in_bfloat16(data, thread, threads)
@@ -80,20 +85,26 @@ def entries(stamp: int) -> dict[tuple[torch.dtype, bool], Any]:
         elif stamp:
             norm.share_in_float32(data, thread, threads)
 
+    def one_for_losses(data: Any, thread: int, threads: int) -> None:
+        if stamp:
+            losses.share_of(data, thread, threads)
+
     return {
         (torch.bfloat16, True): team_in_bfloat16,
         (torch.float32, True): team_in_float32,
         (torch.bfloat16, False): one_in_bfloat16,
         (torch.float32, False): one_in_float32,
+        ('losses', True): team_for_losses,
+        ('losses', False): one_for_losses,
     }
 
 
 @cache
-def compiled(dtype: torch.dtype, team: bool) -> Any:
-    """The machine code for one width of number, from Numba's cache on disk where there is one."""
+def compiled(kind: Kind, team: bool) -> Any:
+    """The machine code of one kind of loops, from Numba's cache on disk where there is one."""
     sources = sorted(Path(__file__).parent.glob('*.py'))
     stamp = zlib.crc32(b''.join(source.read_bytes() for source in sources)) | 1
-    function = entries(stamp)[dtype, team]
+    function = entries(stamp)[kind, team]
     signature = WITHIN_A_TEAM if team else BY_ITSELF
     try:
         return cfunc(signature, cache=True)(function)
@@ -107,19 +118,20 @@ def python_threads(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix='kernels')
 
 
-def run(call: Any, dtype: torch.dtype, *, threads: int) -> None:
+def run(call: Any, kind: Kind, *, threads: int) -> None:
     """Run a pass.
 
     Args:
-        call: the numbers of `layers.kernels.norm` or `layers.kernels.depthwise`, the pass first.
-        dtype: of the tensors it reads and writes.
+        call: the numbers of `layers.kernels.norm`, `layers.kernels.depthwise` or `layers.kernels.losses`, the
+            pass first.
+        kind: dtype of the maps it reads and writes, or 'losses'.
         threads: how many share it; the result does not depend on that.
     """
     parallel = openmp()
     if parallel is not None:
-        parallel(compiled(dtype, True).address, ctypes.addressof(call), threads, 0)
+        parallel(compiled(kind, True).address, ctypes.addressof(call), threads, 0)
         return
-    function, address = compiled(dtype, False).ctypes, ctypes.cast(call, ctypes.POINTER(ctypes.c_int64))
+    function, address = compiled(kind, False).ctypes, ctypes.cast(call, ctypes.POINTER(ctypes.c_int64))
     if threads == 1:
         function(address, 0, 1)
         return

@@ -17,6 +17,7 @@ from backbones.weights.load import copy_matching
 from backbones.weights.split import split_weights
 from heads import DeepLabV3Head
 from heads.deeplabv3 import possible_winners
+from layers.fused import fused_kernels
 
 # (pyramid, output stride) -> parameters with 21 classes, and multiply-adds counted on an independent build:
 # at stride 16 one pass at 513 x 513, at stride 8 six scales (0.5 to 1.75) and their mirror images.
@@ -123,8 +124,9 @@ def test_one_pixel_of_one_image_trains() -> None:
     assert all(torch.isfinite(each.grad).all() for each in head.parameters())
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('weights', [None, [0.5, 2.0, 1.0]])
-def test_loss_is_torchs_cross_entropy_of_the_enlarged_scores(weights: list | None) -> None:
+def test_loss_is_torchs_cross_entropy_of_the_enlarged_scores(weights: list | None, fused: bool) -> None:
     torch.manual_seed(0)
     head = DeepLabV3Head((4,), (16,), num_classes=3, class_weights=weights)
     logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 65, 97))
@@ -133,15 +135,17 @@ def test_loss_is_torchs_cross_entropy_of_the_enlarged_scores(weights: list | Non
     expected = F.cross_entropy(
         large, labels, weight=None if weights is None else torch.tensor(weights), ignore_index=255
     )
-    losses = head.loss(logits, labels.to(torch.uint8))
+    with fused_kernels(fused):
+        losses = head.loss(logits, labels.to(torch.uint8))
     torch.testing.assert_close(losses['loss_pixel'], expected)
     some, some_labels = large[:, :, ::4, ::4].argmax(1), labels[:, ::4, ::4]
     right = (some == some_labels)[some_labels != 255].float().mean()
     torch.testing.assert_close(losses['pixel_accuracy'], right)
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('weights', [None, [0.5, 2.0, 1.0]])
-def test_hard_pixels_average_the_largest_losses(weights: list | None) -> None:
+def test_hard_pixels_average_the_largest_losses(weights: list | None, fused: bool) -> None:
     torch.manual_seed(0)
     head = DeepLabV3Head((4,), (16,), num_classes=3, class_weights=weights, hard_pixels=0.25)
     logits, labels = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 65, 65))
@@ -151,15 +155,19 @@ def test_hard_pixels_average_the_largest_losses(weights: list | None) -> None:
     each = F.cross_entropy(large[1:], labels[1:], weight=scale, reduction='none').flatten()
     hardest = each.argsort(descending=True)[: int(0.25 * 65 * 65)]
     expected = each[hardest].sum() / scale[labels[1].flatten()[hardest]].sum()
-    torch.testing.assert_close(head.loss(logits, labels)['loss_pixel'], expected)
+    with fused_kernels(fused):
+        found = head.loss(logits, labels.to(torch.uint8))['loss_pixel']
+    torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('options', [{}, {'hard_pixels': 0.2}, {'class_weights': [1.0, 2.0, 3.0]}])
-def test_a_batch_without_a_labelled_pixel_has_loss_zero(options: dict) -> None:
+def test_a_batch_without_a_labelled_pixel_has_loss_zero(options: dict, fused: bool) -> None:
     head = DeepLabV3Head((4,), (16,), num_classes=3, **options)
     logits = torch.randn(2, 3, 3, 3, requires_grad=True)
-    losses = head.loss(logits, torch.full((2, 33, 33), 255, dtype=torch.uint8))
-    losses['loss_pixel'].backward()
+    with fused_kernels(fused):
+        losses = head.loss(logits, torch.full((2, 33, 33), 255, dtype=torch.uint8))
+        losses['loss_pixel'].backward()
     assert losses['loss_pixel'] == 0
     assert logits.grad is not None
     assert not logits.grad.any()
