@@ -18,6 +18,7 @@ from mmengine.registry import TRANSFORMS
 from torch import Tensor
 
 from tasks.data.any_size import Image, number, resize_any, whole_line
+from tasks.data.quick import quick_steps
 from tasks.data.reduced import reduction
 from tasks.data.tensors import METHODS, resize_tensors
 from tasks.errors import UserError, closest
@@ -42,6 +43,9 @@ class Augment:
         seed: seed of the run.
         **compose: further arguments of `albumentations.Compose`, for example `bbox_params`.
 
+    Attributes:
+        combines: whether a transform makes one sample of several, and so wants `others` beside its targets.
+
     Raises:
         UserError: an unknown transform or option; the closest names are shown.
     """
@@ -58,6 +62,10 @@ class Augment:
         self._entries, self._where, self._options = tuple(transforms), where, compose
         self._smaller: dict[int, Any] = {}  # by the side they end with
         self._compose = self._build()
+        self.combines = _any_combines(self._compose.transforms)
+        self._random = random.Random()
+        self._quick = None if compose else quick_steps(self._compose.transforms)
+        self._moved = self._compose.available_keys - {'image'}
 
     def _build(self, *last: Any) -> Any:
         """Return the transforms, with `last` behind them."""
@@ -85,11 +93,25 @@ class Augment:
         """
         # Spawned from one sequence, so that neither stream repeats the other or another sample's.
         key = [self.seed, epoch, index, *([copy] if copy else [])]
+        if max(key) < 2**32:  # the same sequence, told in half the time
+            key = np.array(key, np.uint32)
         state = np.random.SeedSequence(key).generate_state(4, np.uint64)
+        self._random.seed(int(state[2]))
+        if self._quick is not None and side is None and self._moved.isdisjoint(targets):
+            return {**targets, 'image': self._quickly(targets['image'])}
         compose = self._compose if side is None else self._shrinking(side)
-        compose.set_random_state(np.random.default_rng(state[:2]), random.Random(int(state[2])))
+        compose.set_random_state(np.random.default_rng(state[:2]), self._random)
         result = compose(**targets)
         return {**result, 'image': np.ascontiguousarray(result['image'])}
+
+    def _quickly(self, image: np.ndarray) -> np.ndarray:
+        """Do what `_compose` does to a picture alone."""
+        self._random.random()  # by which Compose decides to do anything: always
+        for transform, step in self._quick or ():
+            transform.py_random = self._random
+            if transform.should_apply():
+                image = step(transform, image)
+        return np.ascontiguousarray(image)
 
     def _shrinking(self, side: int) -> Any:
         """Return the transforms with one more behind them, which draws no random number."""
@@ -102,11 +124,6 @@ class Augment:
             )
             self._smaller[side] = self._build(shrink)
         return self._smaller[side]
-
-    @property
-    def combines(self) -> bool:
-        """Whether a transform makes one sample of several, and so wants `others` beside its targets."""
-        return _any_combines(self._compose.transforms)
 
     def content_size(self, height: int, width: int) -> tuple[int, int] | None:
         """Return which part of the transformed image a (height, width) image fills.

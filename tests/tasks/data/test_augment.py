@@ -1,7 +1,10 @@
 """Augmentation is built by name and depends on (seed, epoch, index) only."""
 
 import pickle
+import random
+from typing import Any
 
+import albumentations
 import numpy as np
 import pytest
 
@@ -29,6 +32,52 @@ def test_the_same_key_gives_the_same_image_whatever_came_before() -> None:
     np.testing.assert_array_equal(
         one(epoch=3, index=7, image=IMAGE)['image'], other(epoch=3, index=7, image=IMAGE)['image']
     )
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        [{'type': 'RandomResizedCrop', 'size': (24, 30), 'scale': (0.5, 1.0)}, {'type': 'HorizontalFlip'}],
+        [{'type': 'HorizontalFlip', 'p': 0.8}, {'type': 'RandomResizedCrop', 'size': (40, 50), 'p': 0.5}],
+        [{'type': 'RandomResizedCrop', 'size': (9, 9), 'area_for_downscale': 'image'}],
+        [{'type': 'RandomResizedCrop', 'size': (1, 7), 'interpolation': 'cubic', 'scale': (1, 1)}],
+        [],
+    ],
+)
+def test_the_usual_transforms_done_quickly_are_albumentations_own(entries: list[dict[str, Any]]) -> None:
+    quick, slow = Augment(entries, seed=5), Augment(entries, seed=5)
+    assert quick._quick is not None
+    slow._quick = None
+    rng = np.random.default_rng(0)
+    for index in range(200):
+        image = rng.integers(0, 255, (*rng.integers(1, 60, 2), 3), dtype=np.uint8)
+        one, other = (each(epoch=1, index=index, image=image, label=3) for each in (quick, slow))
+        np.testing.assert_array_equal(one['image'], other['image'])
+        assert one['image'].flags.c_contiguous
+        assert one['label'] == other['label'] == 3
+
+
+@pytest.mark.parametrize('seed', [0, 7, 2**32 - 1, 2**32, 2**70])
+def test_samples_are_seeded_by_the_numbers_of_their_key(seed: int) -> None:
+    augment = Augment([{'type': 'RandomResizedCrop', 'size': (16, 16)}], seed=seed)
+    words = np.random.SeedSequence([seed, 0, 12, 3]).generate_state(4, np.uint64)
+    expected = random.Random(int(words[2]))
+    expected.random()
+    crop = albumentations.RandomResizedCrop(size=(16, 16))
+    crop.py_random = expected
+    np.testing.assert_array_equal(
+        augment(epoch=0, index=12, copy=3, image=IMAGE)['image'], crop(image=IMAGE)['image']
+    )
+
+
+def test_other_transforms_and_what_lies_beside_a_picture_take_albumentations_road() -> None:
+    entries = [{'type': 'HorizontalFlip', 'p': 1.0}]
+    mask = np.arange(40 * 50, dtype=np.int32).reshape(40, 50)
+    flipped = Augment(entries)(epoch=0, index=0, image=IMAGE, mask=mask)
+    np.testing.assert_array_equal(flipped['image'], IMAGE[:, ::-1])
+    np.testing.assert_array_equal(flipped['mask'], mask[:, ::-1])
+    assert Augment(PIPELINE)._quick is None
+    assert Augment(entries, bbox_params={'format': 'pascal_voc'})._quick is None
 
 
 @pytest.mark.parametrize('change', [{'seed': 2}, {'epoch': 1}, {'index': 1}])
