@@ -143,9 +143,9 @@ def _wants(x: Tensor) -> bool:
 def compiles(kind: torch.dtype | str) -> bool:
     """Whether Numba makes machine code here; it takes seconds the first time, and comes from a cache then."""
     try:
-        from layers.kernels.team import compiled, openmp
+        from layers.kernels.team import compiled
 
-        compiled(kind, openmp() is not None)
+        compiled(kind)
     except Exception as error:  # a Numba or LLVM of another kind: what is missing is speed
         set_fused(False)
         warnings.warn(f'trains without the fused kernels, which do not compile here: {error}', stacklevel=2)
@@ -236,7 +236,7 @@ class Call:
         def place(name: str) -> int:
             return tensors[name].data_ptr() if name in tensors else 0
 
-        self._call = (ctypes.c_int64 * 12)(
+        self._call = (ctypes.c_int64 * 13)(
             0,
             rows,
             channels,
@@ -249,13 +249,14 @@ class Call:
             ctypes.addressof(self._numbers),
             place('weight'),
             place('made'),
+            0,
         )
 
     def run(self, which: int) -> None:
         """Run one pass, on as many threads as torch computes with."""
-        from layers.kernels.norm import COMBINE, COMBINE_GRADIENTS
+        from layers.kernels.norm import COMBINE, COMBINE_GRADIENTS, NEXT, PASS
         from layers.kernels.team import run
 
-        self._call[0] = which
+        self._call[PASS], self._call[NEXT] = which, 0
         alone = which in (COMBINE, COMBINE_GRADIENTS)
         run(self._call, self.dtype, threads=1 if alone else torch.get_num_threads())

@@ -297,14 +297,15 @@ class DepthwiseCall:
             *x.shape[2:],
             *between.shape[2:],
             *geometry,
+            0,
         )
         self._call = (ctypes.c_int64 * len(fields))(*fields)
 
     def run(self, which: int) -> None:
         """Run one pass, on as many threads as torch computes with."""
-        from layers.kernels.depthwise import COMBINE_BACK, COMBINE_NEXT
+        from layers.kernels.depthwise import COMBINE_BACK, COMBINE_NEXT, NEXT, PASS
         from layers.kernels.team import run
 
-        self._call[0] = which
+        self._call[PASS], self._call[NEXT] = which, 0
         alone = which in (COMBINE_NEXT, COMBINE_BACK)
         run(self._call, self.dtype, threads=1 if alone else torch.get_num_threads())

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from layers.kernels.bits import loop, part, pointer, repeats, wide
+from layers.kernels.bits import claim, loop, part, pointer, repeats, wide
 from layers.kernels.lanes import LANES, convolve_lanes, gradient_lanes
 from layers.kernels.norm import combine, combine_gradients, tiled
 
@@ -25,9 +25,9 @@ from layers.kernels.norm import combine, combine_gradients, tiled
 (
     PASS, IMAGES, CHANNELS, BAND, X, OUT, GRADIENT, TABLE, PARTIAL, NUMBERS, WEIGHT, MADE,
     NEXT_TABLE, NEXT_WEIGHT, NEXT_MADE, AFTER, HAS_NORM, HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH,
-    STRIDE_Y, STRIDE_X, PAD_Y, PAD_X, RATE_Y, RATE_X,
-) = range(27)  # fmt: skip
-LENGTH = 27
+    STRIDE_Y, STRIDE_X, PAD_Y, PAD_X, RATE_Y, RATE_X, NEXT,
+) = range(28)  # fmt: skip
+LENGTH = 28
 FORWARD, COMBINE_NEXT, BACKWARD, COMBINE_BACK = range(16, 20)
 KERNEL = 3
 ROWS_OF_PARTIAL = 2 + KERNEL * KERNEL  # of a band backward: two sums of the norm's, and one for each weight
@@ -270,8 +270,8 @@ def combine_back(partial: Any, table: Any, pixels: int, has_norm: bool, of_norm:
 
 
 @part
-def share_of(call: Any, x: Any, y: Any, gradient: Any, out: Any, thread: int, threads: int) -> None:
-    """The part of a pass that falls to one of a number of threads: every so many-th band.
+def share_of(call: Any, x: Any, y: Any, gradient: Any, out: Any) -> None:
+    """What one of the threads that share a pass does: bands, until none is left.
 
     `y` is what the convolution makes; `out` the gradient of `x`.
     """
@@ -290,27 +290,19 @@ def share_of(call: Any, x: Any, y: Any, gradient: Any, out: Any, thread: int, th
         pointer(call[PARTIAL]), (images * bands, 3 if forward else ROWS_OF_PARTIAL, channels), np.float32
     )
     if which == COMBINE_NEXT:
-        if thread == 0:
-            per_image = call[OUT_HEIGHT] * call[OUT_WIDTH]
-            next_weight = carray(pointer(call[NEXT_WEIGHT]), (channels,), np.float32)
-            combine(
-                partial,
-                following,
-                next_weight,
-                images * per_image,
-                band * call[OUT_WIDTH],
-                numbers[4],
-                per_image,
-            )
+        per_image = call[OUT_HEIGHT] * call[OUT_WIDTH]
+        next_weight = carray(pointer(call[NEXT_WEIGHT]), (channels,), np.float32)
+        pixels, band_pixels = images * per_image, band * call[OUT_WIDTH]
+        combine(partial, following, next_weight, pixels, band_pixels, numbers[4], per_image)
         return
     if which == COMBINE_BACK:
-        if thread == 0:
-            of_norm = carray(pointer(call[MADE]), (2, channels), np.float32)
-            of_weight = carray(pointer(call[NEXT_MADE]), (KERNEL * KERNEL, channels), np.float32)
-            pixels = images * call[HEIGHT] * call[WIDTH]
-            combine_back(partial, table, pixels, call[HAS_NORM] != 0, of_norm, of_weight)
+        of_norm = carray(pointer(call[MADE]), (2, channels), np.float32)
+        of_weight = carray(pointer(call[NEXT_MADE]), (KERNEL * KERNEL, channels), np.float32)
+        pixels = images * call[HEIGHT] * call[WIDTH]
+        combine_back(partial, table, pixels, call[HAS_NORM] != 0, of_norm, of_weight)
         return
-    for job in range(thread, images * bands, threads):
+    job = claim(call, NEXT)
+    while job < images * bands:
         image, first = job // bands, job % bands * band
         last = min(height, first + band)
         if which == FORWARD:
@@ -319,10 +311,11 @@ def share_of(call: Any, x: Any, y: Any, gradient: Any, out: Any, thread: int, th
             gradients_of_band(
                 call, x, y, gradient, out, table, following, weight, partial[job], limits, image, first, last
             )
+        job = claim(call, NEXT)
 
 
 @part
-def share_in_bfloat16(data: Any, thread: int, threads: int) -> None:
+def share_in_bfloat16(data: Any) -> None:
     call = carray(data, (LENGTH,))
     size = call[IMAGES] * call[CHANNELS] * call[HEIGHT] * call[WIDTH]
     after = call[IMAGES] * call[CHANNELS] * call[OUT_HEIGHT] * call[OUT_WIDTH]
@@ -330,11 +323,11 @@ def share_in_bfloat16(data: Any, thread: int, threads: int) -> None:
     y = carray(pointer(call[AFTER]), (after,), np.uint16)
     gradient = carray(pointer(call[GRADIENT]), (after,), np.uint16)
     out = carray(pointer(call[OUT]), (size,), np.uint16)
-    share_of(call, x, y, gradient, out, thread, threads)
+    share_of(call, x, y, gradient, out)
 
 
 @part
-def share_in_float32(data: Any, thread: int, threads: int) -> None:
+def share_in_float32(data: Any) -> None:
     call = carray(data, (LENGTH,))
     size = call[IMAGES] * call[CHANNELS] * call[HEIGHT] * call[WIDTH]
     after = call[IMAGES] * call[CHANNELS] * call[OUT_HEIGHT] * call[OUT_WIDTH]
@@ -342,4 +335,4 @@ def share_in_float32(data: Any, thread: int, threads: int) -> None:
     y = carray(pointer(call[AFTER]), (after,), np.float32)
     gradient = carray(pointer(call[GRADIENT]), (after,), np.float32)
     out = carray(pointer(call[OUT]), (size,), np.float32)
-    share_of(call, x, y, gradient, out, thread, threads)
+    share_of(call, x, y, gradient, out)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from layers.kernels.bits import as_bits, as_float, loop, part, pointer
+from layers.kernels.bits import as_bits, as_float, claim, loop, part, pointer
 
 # What a pass is called with.
 (
     PASS, JOBS, X, OUT, GRADIENT, LABELS, RIGHT, LOG_SUMS, CELL_ROWS, SHARES, IMAGES, CLASSES, HIGH, HEIGHT,
-    WIDTH,
-) = range(15)  # fmt: skip
-LENGTH = 15
+    WIDTH, NEXT,
+) = range(16)  # fmt: skip
+LENGTH = 16
 SOFTPLUS, SIGMOID, PIXELS, PIXELS_BACK = range(4)
 # What one thread takes at a time: numbers of a long list, rows of pixels, classes.
 CHUNK, BAND, GROUP = 2**14, 32, 32
@@ -200,22 +200,21 @@ def pixels(call: Any, job: int) -> None:
 
 
 @part
-def share_of(data: Any, thread: int, threads: int) -> None:
-    """The part of a pass that falls to one of a number of threads: every so many-th job."""
+def share_of(data: Any) -> None:
+    """What one of the threads that share a pass does: jobs, until none is left."""
     call = carray(data, (LENGTH,))
-    which, jobs = call[PASS], call[JOBS]
-    if which in (PIXELS, PIXELS_BACK):
-        for job in range(thread, jobs, threads):
-            pixels(call, job)
-        return
-    numbers = call[WIDTH]
+    which, jobs, numbers = call[PASS], call[JOBS], call[WIDTH]
     x = carray(pointer(call[X]), (numbers,), np.float32)
     out = carray(pointer(call[OUT]), (numbers,), np.float32)
     gradient = carray(pointer(call[GRADIENT]), (numbers,), np.float32)
-    for job in range(thread, jobs, threads):
+    job = claim(call, NEXT)
+    while job < jobs:
         begin = job * CHUNK
         end = min(numbers, begin + CHUNK)
         if which == SOFTPLUS:
             softplus_of(x[begin:end], out[begin:end])
-        else:
+        elif which == SIGMOID:
             sigmoid_of(x[begin:end], gradient[begin:end], out[begin:end])
+        else:
+            pixels(call, job)
+        job = claim(call, NEXT)

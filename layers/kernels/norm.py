@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
-from layers.kernels.bits import loop, part, pointer, put, repeats, wide
+from layers.kernels.bits import claim, loop, part, pointer, put, repeats, wide
 
 
 @loop
@@ -222,14 +222,14 @@ def combine_gradients(partial: Any, table: Any, rows: int, made: Any) -> None:
 
 
 # What a pass is called with: int64 numbers, addresses among them.
-PASS, ROWS, CHANNELS, CHUNK_ROWS, X, OUT, GRADIENT, TABLE, PARTIAL, NUMBERS, WEIGHT, MADE = range(12)
-LENGTH = 12
+PASS, ROWS, CHANNELS, CHUNK_ROWS, X, OUT, GRADIENT, TABLE, PARTIAL, NUMBERS, WEIGHT, MADE, NEXT = range(13)
+LENGTH = 13
 SUM, COMBINE, NORMALISE, SUM_GRADIENTS, COMBINE_GRADIENTS, MAKE_GRADIENT, REPLACE_GRADIENT = range(7)
 
 
 @part
-def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: int) -> None:
-    """The part of a pass that falls to one of a number of threads: every so many-th chunk."""
+def share_of(call: Any, x: Any, out: Any, gradient: Any) -> None:
+    """What one of the threads that share a pass does: chunks, until none is left."""
     rows, channels, chunk_rows, which = call[ROWS], call[CHANNELS], call[CHUNK_ROWS], call[PASS]
     chunks = (rows + chunk_rows - 1) // chunk_rows
     table = carray(pointer(call[TABLE]), (7, channels), np.float32)
@@ -237,14 +237,15 @@ def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: i
     numbers = carray(pointer(call[NUMBERS]), (3,), np.float64)
     floor, ceiling = np.float32(numbers[0]), np.float32(numbers[1])
     if which in (COMBINE, COMBINE_GRADIENTS):
-        if thread == 0 and which == COMBINE:
+        if which == COMBINE:
             weight = carray(pointer(call[WEIGHT]), (channels,), np.float32)
             combine(partial, table, weight, rows, chunk_rows, numbers[2], rows)
-        elif thread == 0:
+        else:
             made = carray(pointer(call[MADE]), (2, channels), np.float32)
             combine_gradients(partial, table, rows, made)
         return
-    for chunk in range(thread, chunks, threads):
+    chunk = claim(call, NEXT)
+    while chunk < chunks:
         begin = chunk * chunk_rows
         end = min(rows, begin + chunk_rows)
         if which == SUM:
@@ -257,23 +258,24 @@ def share_of(call: Any, x: Any, out: Any, gradient: Any, thread: int, threads: i
             gradient_rows(x, gradient, out, table, floor, ceiling, channels, begin, end)
         else:
             replace_rows(x, out, table, floor, ceiling, channels, begin, end)
+        chunk = claim(call, NEXT)
 
 
 @part
-def share_in_bfloat16(data: Any, thread: int, threads: int) -> None:
+def share_in_bfloat16(data: Any) -> None:
     call = carray(data, (LENGTH,))
     size = call[ROWS] * call[CHANNELS]
     x = carray(pointer(call[X]), (size,), np.uint16)
     out = carray(pointer(call[OUT]), (size,), np.uint16)
     gradient = carray(pointer(call[GRADIENT]), (size,), np.uint16)
-    share_of(call, x, out, gradient, thread, threads)
+    share_of(call, x, out, gradient)
 
 
 @part
-def share_in_float32(data: Any, thread: int, threads: int) -> None:
+def share_in_float32(data: Any) -> None:
     call = carray(data, (LENGTH,))
     size = call[ROWS] * call[CHANNELS]
     x = carray(pointer(call[X]), (size,), np.float32)
     out = carray(pointer(call[OUT]), (size,), np.float32)
     gradient = carray(pointer(call[GRADIENT]), (size,), np.float32)
-    share_of(call, x, out, gradient, thread, threads)
+    share_of(call, x, out, gradient)

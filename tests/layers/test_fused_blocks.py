@@ -139,7 +139,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.Monk
         return lambda function: f'{function.__name__}, in memory'
 
     monkeypatch.setattr(team, 'cfunc', cfunc)
-    assert team.compiled.__wrapped__(torch.float32, True) == 'team_in_float32, in memory'
+    assert team.compiled.__wrapped__(torch.float32) == 'in_float32, in memory'
 
 
 def test_importing_layers_does_not_import_numba() -> None:
