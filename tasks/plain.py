@@ -50,3 +50,16 @@ def text_of(config: Config) -> str:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
+
+
+def beyond_64_bits(content: Any, place: str = '') -> str | None:
+    """Return the dotted name of the first whole number in nested plain values that no tensor can hold."""
+    if isinstance(content, int):
+        return place if not -(2**63) <= content < 2**63 else None
+    pairs: Any = ()
+    if isinstance(content, Mapping):
+        pairs = content.items()
+    elif isinstance(content, (list, tuple)):
+        pairs = enumerate(content)
+    found = (beyond_64_bits(each, f'{place}.{key}' if place else str(key)) for key, each in pairs)
+    return next((each for each in found if each is not None), None)

@@ -5,7 +5,7 @@ what it likes. A checkpoint may be a stranger's; see `tasks.checkpoints.trust` f
 """
 
 # pyright: reportInvalidTypeForm=false
-# The types of the keys are made by functions: pydantic reads them, and nothing else does.
+# Types are made by functions: pydantic reads them, nothing else does.
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -27,7 +27,7 @@ from layers.options import (
     whole,
 )
 from tasks.errors import UserError, closest
-from tasks.plain import to_plain
+from tasks.plain import beyond_64_bits, to_plain
 
 MOST_WORKERS = 128
 ENTRIES = sequence(MAPPING, "a list of dict(type='Name', ...)")
@@ -71,7 +71,7 @@ class Dataset(Open):
 class Cache(Closed):
     """`cache` of a dataloader; see `tasks.data.cache`."""
 
-    limit: whole(least=1) | TEXT
+    limit: stated(whole(least=1) | TEXT, "bytes or a text like '500MB', '320KiB' or '1.5GB'")
     folder: TEXT | None = None
 
 
@@ -177,7 +177,7 @@ class Resolution(Closed):
 class Distill(Closed):
     """`distill`; see `tasks.training.distill`."""
 
-    teacher: TEXT | MAPPING
+    teacher: stated(TEXT | MAPPING, "a checkpoint's name, or dict(model='a model of timm')")
     weight: SHARE = 0.5
     temperature: number(above=0, most=100) = 1.0
     size: whole(least=1, most=8192) | None = None
@@ -299,6 +299,8 @@ def check_config(config: Config, *, source: str = 'the config', training: bool =
         content = to_plain(config._cfg_dict, where='config')
     except (TypeError, RecursionError) as error:
         raise UserError(f'{source}: only plain values can be used: {error}') from error
+    if (place := beyond_64_bits(content)) is not None:
+        raise UserError(f'{source}: {place} is a whole number beyond 64 bits; give a smaller one')
     check_schema(ConfigSchema, content, source=source)
     for key in NEEDED_TO_TRAIN if training else ():
         if content.get(key) is None:
@@ -328,9 +330,8 @@ def _walk(content: Any, location: Sequence[Any]) -> tuple[list[str], Any]:
     """Return the keys of `location` in `content`, and the value there; pydantic names types between them."""
     place: list[str] = []
     for step, part in enumerate(location):
-        if (isinstance(content, Mapping) and part in content) or (
-            isinstance(content, (list, tuple)) and isinstance(part, int) and part < len(content)
-        ):
+        is_index = isinstance(content, (list, tuple)) and isinstance(part, int) and part < len(content)
+        if is_index or (isinstance(content, Mapping) and part in content):
             content = content[part]
         elif step < len(location) - 1 or not isinstance(content, Mapping) or '[' in str(part):
             continue

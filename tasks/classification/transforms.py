@@ -1,5 +1,6 @@
 """Transforms of classification: mixup and cutmix on a batch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,9 @@ class BatchAugment:
             options = {key: value for key, value in entry.items() if key != 'type'}
             factory = getattr(v2, name)
             check_options(factory, options, where='batch_augment', name=name)
+            alpha = options.get('alpha', 1.0)
+            if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
+                raise UserError(f'batch_augment ({name}): alpha must be a number above 0, got {alpha!r}')
             built.append(factory(**options, num_classes=num_classes))
         self._choice = v2.RandomChoice(built)
         self.num_classes = num_classes

@@ -8,6 +8,7 @@ own each, and what they take is counted under a lock.
 
 import atexit
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ MAGIC = b'KESTREL1'
 UNITS = {'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'TB': 10**12}
 OF_1024 = {'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30, 'TIB': 2**40}
 SIZE = re.compile(r'(\d+(?:\.\d+)?)([A-Z]*)')
+SPARE = 10**9  # bytes of memory, or a quarter of what is free
 STALE = 3600  # seconds after which an unfinished file belongs to nobody
 
 
@@ -41,26 +43,35 @@ class PictureCache:
     Args:
         folder: where; made when it is not there. Nothing else may be in it.
         limit: bytes that the files may take together.
+        in_memory: the folder ends with `close`, and leaves memory to others that share it: batches come from
+            loading processes through /dev/shm, and a write to a full one ends a process.
 
     Raises:
         UserError: the folder holds other things or cannot be written, or the disk has less than `limit` left.
     """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, *, in_memory: bool = False) -> None:
+        self.folder, self.limit, self.in_memory = folder, limit, in_memory
         self._full = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_strangers()
             with self._counting() as count:
                 count(self._clean())
                 used = count(0)
         except OSError as error:
             raise UserError(f'cache.folder: cannot write to {folder} ({error.strerror})') from error
+        except ValueError as error:  # a name with a zero byte
+            raise UserError(f'cache.folder: {str(folder)!r} is no name of a folder ({error})') from error
         free = shutil.disk_usage(folder).free
-        if limit - used > free:
+        spare = min(free // 4, SPARE) if in_memory else 0
+        if limit - used > free - spare:
+            self.close()
+            left = f', of which batches need {_readable(spare)},' if spare else ''
             raise UserError(
-                f'cache.limit: {_readable(limit)} are more than {folder} can take, where {_readable(free)} '
-                f'are free and {_readable(used)} cached already. Take a smaller limit or another folder'
+                f'cache.limit: {_readable(limit)} are more than {folder} can take, where {_readable(free)}'
+                f'{left} are free and {_readable(used)} cached already. Take a smaller limit or another '
+                'folder'
             )
 
     def get(self, key: tuple[Any, ...], reduce: Reduce | None) -> Photograph | None:
@@ -116,7 +127,13 @@ class PictureCache:
                 temporary.replace(file)
         except OSError:  # the disk is full, or the folder gone: training goes on without
             self._full = True
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
+
+    def close(self) -> None:
+        """Remove a cache in memory; one on a disk stays for the next run."""
+        if self.in_memory and os.environ.get('LOCAL_RANK', '0') == '0':
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, key: tuple[Any, ...]) -> Path:
         return self.folder / (hashlib.sha256(_bytes(key)).hexdigest()[:32] + ENDING)
@@ -135,7 +152,7 @@ class PictureCache:
 
             def count(change: int) -> int:
                 file.seek(0)
-                used = int(file.read().strip() or 0) + change
+                used = _number(file.read()) + change
                 if change:
                     file.truncate(0)
                     file.write(str(used).encode())
@@ -147,26 +164,29 @@ class PictureCache:
     def _clean(self) -> int:
         """Remove what is unfinished and what changed since; return the bytes used less those counted."""
         used, now = 0, time.time()
-        strangers = []
         for entry in os.scandir(self.folder):
-            if entry.name == COUNT:
-                continue
-            if entry.name.endswith('.tmp') and ENDING in entry.name:
+            if entry.name.endswith('.tmp'):
                 if now - entry.stat().st_mtime > STALE:
                     os.unlink(entry.path)
-            elif not entry.name.endswith(ENDING):
-                strangers.append(entry.name)
-            elif _is_stale(entry.path):
-                os.unlink(entry.path)
-            else:
-                used += entry.stat().st_size
+            elif entry.name.endswith(ENDING):
+                if _is_stale(entry.path):
+                    os.unlink(entry.path)
+                else:
+                    used += entry.stat().st_size
+        return used - _number((self.folder / COUNT).read_bytes())
+
+    def _refuse_strangers(self) -> None:
+        """Raise UserError, before anything is written, where the folder holds what is not a cache's."""
+        names = sorted(os.listdir(self.folder))
+        strangers = [
+            name
+            for name in names
+            if name != COUNT and not name.endswith(ENDING) and not (name.endswith('.tmp') and ENDING in name)
+        ]
         if strangers:
             raise UserError(
-                f'cache.folder: {self.folder} holds other files ({sorted(strangers)[0]}): give an empty or '
-                'new folder'
+                f'cache.folder: {self.folder} holds other files ({strangers[0]}): give an empty or new folder'
             )
-        counted = self.folder / COUNT
-        return used - int(counted.read_bytes().strip() or 0)
 
 
 def open_cache(*, limit: str | int, folder: str | None = None) -> PictureCache:
@@ -193,17 +213,23 @@ def open_cache(*, limit: str | int, folder: str | None = None) -> PictureCache:
     place = base / f'kestrel-cache-{owner}'
     if os.environ.get('LOCAL_RANK', '0') == '0':
         atexit.register(_remove, place, os.getpid())
-    return PictureCache(place, size)
+    return PictureCache(place, size, in_memory=True)
 
 
 def parse_size(text: str | int, *, name: str = 'cache.limit') -> int:
     """Return the bytes of '500MB' (of 1000), '320KiB' (of 1024) or a number; UserError for anything else."""
     found = None if isinstance(text, bool) else SIZE.fullmatch(str(text).upper().replace(' ', ''))
     unit = None if found is None else {'': 1, 'B': 1, **UNITS, **OF_1024}.get(found[2])
-    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
-    if size <= 0:
+    size = 0.0 if found is None or unit is None else float(found[1]) * unit
+    if not 1 <= size < math.inf:
         raise UserError(f"{name} must be bytes or a text like '500MB', '320KiB' or '1.5GB', got {text!r}")
-    return size
+    return int(size)
+
+
+def _number(content: bytes) -> int:
+    """Return the bytes in use by a count's file; 0 where that is empty or broken, as after a power cut."""
+    text = content.strip()
+    return int(text) if text.isdigit() else 0
 
 
 def _remove(folder: Path, owner: int) -> None:

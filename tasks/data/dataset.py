@@ -140,6 +140,11 @@ class VisionDataset(ABC):
             raise ImageError(path, f'cannot be read ({reason})') from error
         return (self.exif, self.size(index), os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
+    def close(self) -> None:
+        """Give back the memory of a cache that ends with a run; nothing is read after that."""
+        if self.reading.cache is not None:
+            self.reading.cache.close()
+
     def __len__(self) -> int:
         return len(self.paths)
 

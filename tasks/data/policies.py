@@ -5,6 +5,7 @@ erasing (arXiv 1708.04896). They run on uint8 tensors, from a seed that the samp
 that a picture is the same with any number of workers.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,8 +58,34 @@ class TorchvisionTransform(albumentations.ImageOnlyTransform):
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:
+    """Raise ValueError for a number outside its range; a whole one where the range is of whole numbers."""
+    whole = isinstance(least, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(f'{name} must be a {"whole " if whole else ""}number, got {value!r}')
     if not least <= value <= most:
         raise ValueError(f'{name} must lie in {least}..{most}, got {value}')
+
+
+def _colour(fill: Any) -> tuple[float, ...]:
+    """Return RGB; ValueError for anything else."""
+    values = fill if isinstance(fill, Sequence) and len(fill) == 3 else ()
+    if not values or any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in values):
+        raise ValueError(f'fill must be three numbers, red, green and blue in 0..255, got {fill!r}')
+    if not all(0 <= each <= 255 for each in values):
+        raise ValueError(f'fill must lie in 0..255, got {fill!r}')
+    return tuple(values)
+
+
+def _range(name: str, value: Any, most: float) -> tuple[float, float]:
+    """Return (least, largest); ValueError for anything else."""
+    try:
+        least, largest = (float(each) for each in value)
+    except (TypeError, ValueError):
+        least = largest = 0.0
+    if not 0 < least <= largest <= most:
+        below = '' if most == math.inf else f' and at most {most:g}'
+        raise ValueError(f'{name} must be (least, largest), above 0{below}, got {value!r}')
+    return least, largest
 
 
 @TRANSFORMS.register_module()
@@ -86,7 +113,7 @@ class RandAugment(TorchvisionTransform):
         _check('magnitude', magnitude, 0, num_magnitude_bins - 1)
         super().__init__(p=p)
         self.num_ops, self.magnitude, self.num_magnitude_bins = num_ops, magnitude, num_magnitude_bins
-        self.fill: Any = tuple(fill)
+        self.fill: Any = _colour(fill)
 
     def build(self) -> Any:
         from torchvision.transforms import v2
@@ -113,7 +140,7 @@ class TrivialAugment(TorchvisionTransform):
         _check('num_magnitude_bins', num_magnitude_bins, 2, 1000)
         super().__init__(p=p)
         self.num_magnitude_bins = num_magnitude_bins
-        self.fill: Any = tuple(fill)
+        self.fill: Any = _colour(fill)
 
     def build(self) -> Any:
         from torchvision.transforms import v2
@@ -155,7 +182,7 @@ class AugMix(TorchvisionTransform):
         super().__init__(p=p)
         self.severity, self.mixture_width, self.chain_depth = severity, mixture_width, chain_depth
         self.alpha, self.all_ops = alpha, all_ops
-        self.fill: Any = tuple(fill)
+        self.fill: Any = _colour(fill)
 
     def build(self) -> Any:
         from torchvision.transforms import v2
@@ -190,12 +217,9 @@ class RandomErasing(TorchvisionTransform):
         fill: Sequence[float] = IMAGENET_MEAN,
         p: float = 0.25,
     ) -> None:
-        for name, (least, most) in (('scale', scale), ('ratio', ratio)):
-            if not 0 < least <= most or (name == 'scale' and most > 1):
-                raise ValueError(f'{name} must be (least, largest), above 0, got {(least, most)}')
         super().__init__(p=p)
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
-        self.fill: Any = tuple(fill)
+        self.scale, self.ratio = _range('scale', scale, 1.0), _range('ratio', ratio, math.inf)
+        self.fill: Any = _colour(fill)
 
     def build(self) -> Any:
         from torchvision.transforms import v2

@@ -13,9 +13,12 @@ Source of the layout: https://github.com/webdataset/webdataset; of tar: POSIX.1-
 import hashlib
 import json
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +30,10 @@ from tasks.errors import UserError, listing
 
 LABEL_ENDINGS = ('.cls', '.json')  # a number; an object with a number called 'label' or 'cls'
 BLOCK = 512
+BRACES = re.compile(r'\{\d+\.\.\d+\}')  # WebDataset's 'train-{00000..00099}.tar'
 OPEN_FILES = 64  # per process
 LOCK = threading.Lock()  # around them: threads read too, where `strict` reads everything
-FORMAT = 1  # of the index
+FORMAT = 2  # of the index
 
 
 class ShardIndex(NamedTuple):
@@ -59,12 +63,16 @@ def find_shards(folder: Path, pattern: str) -> list[Path]:
     Raises:
         UserError: there are none, one is listed twice, or is compressed.
     """
+    if not isinstance(pattern, str):
+        raise UserError(f"shards must be a text as 'train-*.tar' or 'a.tar, b.tar', got {pattern!r}")
     found: list[Path] = []
     for part in filter(None, (each.strip() for each in pattern.split(','))):
-        paths = sorted(folder.glob(part)) if set(part) & set('*?[') else [folder / part]
+        names = glob(part, root_dir=folder) if set(part) & set('*?[') else [part]
+        paths = sorted(folder / name for name in names)
         if not paths or not all(path.is_file() for path in paths):
             inside = listing(sorted(path.name for path in folder.glob('*.tar*'))) or 'no .tar files'
-            raise UserError(f'shards={pattern!r}: {folder} has no {part}; it holds {inside}')
+            hint = f'. Write {BRACES.sub("*", part)} for a range in braces' if BRACES.search(part) else ''
+            raise UserError(f'shards={pattern!r}: {folder} has no {part}; it holds {inside}{hint}')
         found += paths
     if not found:
         raise UserError(f'shards={pattern!r} names no file')
@@ -121,7 +129,8 @@ def _index_or_cached(path: Path) -> dict[str, Any]:
         temporary.write_text(json.dumps(content), encoding='utf-8')
         temporary.replace(file)
     except OSError:  # a home that cannot be written to: it is indexed anew next time
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return content
 
 
@@ -131,6 +140,9 @@ def _index(path: Path) -> dict[str, list[Any]]:
     labels: dict[str, int] = {}
     length = path.stat().st_size
     try:
+        with path.open('rb') as file:
+            if file.read(2) == b'\x1f\x8b':
+                raise UserError(f'{path} is compressed by gzip: shards are plain tar files, unpack it first')
         with path.open('rb') as file, tarfile.open(fileobj=file, mode='r:') as archive:
             end = 0
             while (member := archive.next()) is not None:
@@ -138,9 +150,15 @@ def _index(path: Path) -> dict[str, list[Any]]:
                 end = member.offset_data + -(-member.size // BLOCK) * BLOCK
                 if end > length:
                     raise tarfile.ReadError(f'{member.name} is cut off')
-                if not member.isfile() or member.name.rpartition('/')[2].startswith('.'):
+                if member.isdir() or member.name.rpartition('/')[2].startswith('.'):
                     continue
                 stem, ending = _stem(member.name), _ending(member.name)
+                wanted = is_image_name(member.name) or ending in LABEL_ENDINGS
+                if wanted and (not member.isreg() or member.issparse()):
+                    raise UserError(
+                        f'{path}: {member.name} is a link or has holes, its content is not there: pack the '
+                        'files themselves (tar --dereference --hard-dereference)'
+                    )
                 if is_image_name(member.name):
                     if stem in pictures:
                         raise UserError(
@@ -159,6 +177,12 @@ def _index(path: Path) -> dict[str, list[Any]]:
             file.seek(end)
             if file.read(BLOCK).strip(b'\0') or length < end + BLOCK:
                 raise tarfile.ReadError('its end marker is missing')
+            while filling := file.read(2**20):
+                if filling.strip(b'\0'):
+                    raise UserError(
+                        f'{path}: more follows behind its end, as where tar files were joined by cat: give '
+                        'each as a shard of its own, or join them with tar --concatenate'
+                    )
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(
             f'{path} is cut off or no tar file ({error}; {length:,} bytes): copy or pack it again'
@@ -237,9 +261,11 @@ class ShardReader:
 
     def status(self, place: int) -> tuple[int, int, str, int, int]:
         """Return offset and size of picture number `place`, then its shard, and that one's size and time."""
-        shard = self.shards[int(self.index.shard[place])]
+        number = int(self.index.shard[place])
+        shard = self.shards[number]
         try:
-            found = os.stat(shard)
+            with LOCK:  # of the file that is read: another may have taken its name by now
+                found = os.fstat(self._open(number))
         except OSError as error:
             raise ImageError(shard, f'cannot be read ({error.strerror})') from error
         own = (int(self.index.offset[place]), int(self.index.size[place]))

@@ -6,6 +6,7 @@ average and no optimiser, and it draws no random numbers, so a run goes on exact
 """
 
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
+from layers.options import SWITCH, TEXT
+from layers.options import check_options as check_values
 from tasks.checkpoints.load import load_model
 from tasks.data.classes import match_classes
 from tasks.data.nests import in_float32
@@ -25,6 +28,10 @@ from tasks.model import VisionModel
 from tasks.plain import plain
 from tasks.registry import check_options
 from tasks.training.distill_losses import COMPARISONS
+from tasks.training.hooks.saving import BEST, LAST
+
+TIMM_VALUES = {'model': TEXT, 'pretrained': SWITCH, 'checkpoint': TEXT | None}
+LONGEST = 400  # letters of what timm says, which may name every tensor of a network
 
 
 class Teacher:
@@ -60,6 +67,7 @@ class Teacher:
         self.compare = compare
         self.weight, self.temperature, self.size = weight, temperature, size
         self.autocast, self.name, self.digest = autocast, name, digest
+        self._sizes: set[tuple[int, ...]] = set()  # that it has been shown
 
     def __call__(
         self, images: Tensor, outputs: Any, targets: Any, losses: Mapping[str, Tensor]
@@ -75,11 +83,25 @@ class Teacher:
         with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             if self.size is not None and images.shape[2:] != (self.size, self.size):
                 images = F.interpolate(images, (self.size, self.size), mode='bilinear', antialias=True)
-            theirs = in_float32(self.network(images))
+            theirs = in_float32(self._answer(images))
         share = 1 - self.weight
         of_labels = {key: share * each if key.startswith('loss_') else each for key, each in losses.items()}
         said = self.compare(outputs, theirs, targets, self.temperature)
         return {**of_labels, **{key: self.weight * each for key, each in said.items()}}
+
+    def _answer(self, images: Tensor) -> Any:
+        try:
+            return self.network(images)
+        except (AssertionError, RuntimeError) as error:  # a transformer of timm's, for one
+            size = tuple(images.shape[2:])
+            if size in self._sizes or 'memory' in str(error):
+                raise
+            raise UserError(
+                f'distill: the teacher {self.name} cannot see pictures of {size[0]} x {size[1]} px '
+                f'({error}). Give the size it takes: distill.size'
+            ) from error
+        finally:
+            self._sizes.add(tuple(images.shape[2:]))
 
     def to(self, device: torch.device) -> 'Teacher':
         """Move the network."""
@@ -116,8 +138,16 @@ class TeacherHook(Hook):
             )
 
 
-def build_teacher(config: Config, student: VisionModel, *, autocast: bool) -> Teacher | None:
+def build_teacher(
+    config: Config, student: VisionModel, *, autocast: bool, work_dir: Path | None = None
+) -> Teacher | None:
     """Build what a config's `distill` asks for; None where it asks for nothing.
+
+    Args:
+        config: of the run.
+        student: what is trained.
+        autocast: as for `Teacher`.
+        work_dir: of the run, whose own checkpoints change while it goes on.
 
     Raises:
         UserError: no such file or model, another task, other classes, or another kind of head.
@@ -130,13 +160,20 @@ def build_teacher(config: Config, student: VisionModel, *, autocast: bool) -> Te
     if task not in COMPARISONS:
         raise UserError(f'distill: {task} cannot be distilled; {", ".join(COMPARISONS)} can')
     if isinstance(teacher, str):
+        _refuse_own(teacher, work_dir)
         network, name = _of_checkpoint(teacher, student)
     else:
         network, name = _of_timm(teacher, student)
     compare: Any = COMPARISONS[task]
     if task == 'detection':
         kinds = [getattr(each, 'scores', None) for each in (student.head, getattr(network, 'head', None))]
-        if None in kinds or kinds[0] != kinds[1]:
+        if None in kinds:
+            heads = [type(each).__name__ for each in (student.head, getattr(network, 'head', None))]
+            raise UserError(
+                f'distill: the head of the student is {heads[0]}, of the teacher {heads[1]}; what detectors '
+                'say is compared by their default boxes, for which both need an SSDLiteHead'
+            )
+        if kinds[0] != kinds[1]:
             raise UserError(
                 f'distill: the scores of teacher and student differ ({kinds[1]} and {kinds[0]}): both need '
                 'an SSDLiteHead with the same model.head.scores'
@@ -145,6 +182,15 @@ def build_teacher(config: Config, student: VisionModel, *, autocast: bool) -> Te
     options = {key: entry[key] for key in ('weight', 'temperature', 'size') if key in entry}
     digest = _digest(network)
     return Teacher(network, compare, **options, autocast=autocast, name=name, digest=digest)
+
+
+def _refuse_own(source: str, work_dir: Path | None) -> None:
+    file = Path(source).expanduser()
+    if work_dir is not None and file.name in (BEST, LAST) and file.absolute().parent == work_dir.absolute():
+        raise UserError(
+            f'distill.teacher: {source} is what this run writes, and would soon be another: copy it to where '
+            'it stays, or give another --work-dir'
+        )
 
 
 def _of_checkpoint(source: str, student: VisionModel) -> tuple[nn.Module, str]:
@@ -170,15 +216,24 @@ def _of_timm(entry: Mapping[str, Any], student: VisionModel) -> tuple[nn.Module,
         raise UserError(
             f'distill.teacher: models of timm classify; for {student.task.name} name a Kestrel checkpoint'
         )
-    check_options(_timm_model, dict(entry), where='distill.teacher', name='timm')
-    network, name = _timm_model(**entry, num_classes=len(student.classes))
+    check_options(_timm_options, dict(entry), where='distill.teacher', name='timm')
+    try:
+        check_values(TIMM_VALUES, entry)
+    except ValueError as error:
+        raise UserError(f'distill.teacher.{error}') from error
+    network, name = _timm_model(**_timm_options(**entry), num_classes=len(student.classes))
     settings: Any = network.pretrained_cfg
     normalise = type(student.normalise)(mean=settings['mean'], std=settings['std'])
     return nn.Sequential(normalise, network), name
 
 
+def _timm_options(model: str, pretrained: bool = False, checkpoint: str | None = None) -> dict[str, Any]:
+    """Return what an entry may say of a model of timm's."""
+    return {'model': model, 'pretrained': pretrained, 'checkpoint': checkpoint}
+
+
 def _timm_model(
-    model: str, pretrained: bool = False, checkpoint: str | None = None, *, num_classes: int = 0
+    *, model: str, pretrained: bool, checkpoint: str | None, num_classes: int
 ) -> tuple[nn.Module, str]:
     import timm
 
@@ -195,7 +250,8 @@ def _timm_model(
     try:
         network = timm.create_model(model, **options)
     except Exception as error:  # an unknown name, no network, other weights
-        raise UserError(f'distill.teacher: timm cannot build {model!r}: {error}') from error
+        said = textwrap.shorten(str(error), LONGEST)
+        raise UserError(f'distill.teacher: timm cannot build {model!r}: {said}') from error
     if network.num_classes != num_classes:
         raise UserError(
             f'distill.teacher: {model} has {network.num_classes} classes, the data has {num_classes}. '

@@ -38,13 +38,30 @@ def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> T
     return temperature**2 * (F.softplus(ours) - yes * ours - entropy).sum(dim=-1)
 
 
+def _expect_scores(student: Any, teacher: Any, form: str) -> None:
+    """Raise UserError where a head's raw outputs are no class scores, as those of a user's own may be."""
+    for whose, outputs in (('student', student), ('teacher', teacher)):
+        if not isinstance(outputs, Tensor) or outputs.ndim != form.count(',') + 1:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise UserError(
+                f"distill compares class scores, a tensor {form}; the {whose}'s head returns {found}. Train "
+                'it without distill'
+            )
+    if student.shape[1] != teacher.shape[1]:
+        raise UserError(
+            f'distill: the student scores {student.shape[1]} classes, the teacher {teacher.shape[1]}'
+        )
+
+
 def of_images(student: Tensor, teacher: Tensor, targets: Any, temperature: float) -> dict[str, Tensor]:
     """Classification: logits (B, C); the mean over the images."""
+    _expect_scores(student, teacher, '(B, classes)')
     return {'loss_distill': divergence(student, teacher, temperature).mean()}
 
 
 def of_pixels(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> dict[str, Tensor]:
     """Segmentation: logits (B, C, h, w), compared at the student's cells; the mean over the labelled ones."""
+    _expect_scores(student, teacher, '(B, classes, height, width)')
     cells = student.shape[2:]
     if teacher.shape[2:] != cells:
         teacher = F.interpolate(teacher, size=cells, mode='bilinear', align_corners=True)

@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, PARAM_SCHEDULERS
 from torch import nn
 
-from tasks.errors import UserError, closest
+from tasks.errors import UserError, closest, listing
 from tasks.registry import check_options, find
 
 # Schedules given in epochs that mmengine can convert to a step per iteration without changing their shape.
@@ -43,6 +43,13 @@ class GroupingConstructor(DefaultOptimWrapperConstructor):
                         group['weight_decay'] = self.base_wd * decay
                     group['params'].append(parameter)
         params += groups.values()
+        names = [name for name, _ in module.named_parameters()]
+        for key in self.paramwise_cfg.get('custom_keys', {}):
+            if not any(key in name for name in names):
+                raise UserError(
+                    f'paramwise_cfg.custom_keys: {key!r} is in no name of a parameter; they are as '
+                    f'{listing(names[:: max(1, len(names) // 4)])}'
+                )
 
     def _multipliers(self, parent: nn.Module, name: str) -> tuple[float, float]:
         """Learning-rate and weight-decay multiplier of one parameter."""
@@ -80,12 +87,40 @@ def check_optim_wrapper(config: Mapping[str, Any]) -> dict[str, Any]:
             OPTIMIZERS.register_module(name=name, module=getattr(timm.optim, name), force=True)
     factory = find(OPTIMIZERS, optimizer, where='optim_wrapper.optimizer')
     options = {key: value for key, value in optimizer.items() if key != 'type'}
+    if (why := _unfit(name, factory)) is not None:
+        raise UserError(f'optim_wrapper.optimizer: {name} {why}; take another, SGD or AdamW for example')
     check_options(factory, {**options, 'params': ()}, where='optim_wrapper.optimizer', name=name)
+    _check_clipping(config.get('clip_grad'))
     rules = config.get('paramwise_cfg') or {}
     if 'decay_mult' in str(rules) and 'weight_decay' not in options:
         raise UserError('optim_wrapper.paramwise_cfg scales a weight decay, but the optimizer names none')
     config.setdefault('constructor', 'GroupingConstructor')
     return config
+
+
+def _unfit(name: str, factory: Any) -> str | None:
+    """Say why an optimiser cannot train here, or None."""
+    step = inspect.signature(getattr(factory, 'step', factory)).parameters.get('closure')
+    if step is not None and step.default is step.empty:
+        return 'computes the loss several times a step, which this loop does not'
+    return {
+        'SparseAdam': 'is for sparse gradients, and there are none',
+        'Optimizer': 'is what optimisers are made of, and none itself',
+        'ZeroRedundancyOptimizer': 'wraps other optimisers',
+    }.get(name)
+
+
+def _check_clipping(entry: Mapping[str, Any] | None) -> None:
+    """Raise UserError where `clip_grad` lacks its threshold or has what belongs to its other type."""
+    if entry is None:
+        return
+    kind = entry.get('type', 'norm')
+    needed = {'norm': 'max_norm', 'value': 'clip_value'}[kind]
+    taken = {'norm': (needed, 'norm_type', 'error_if_nonfinite'), 'value': (needed,)}[kind]
+    if entry.get(needed) is None:
+        raise UserError(f"optim_wrapper.clip_grad needs {needed} with type='{kind}', as dict({needed}=5.0)")
+    if wrong := [key for key in entry if key not in (*taken, 'type') and entry[key] is not None]:
+        raise UserError(f"optim_wrapper.clip_grad: {wrong[0]} is not for type='{kind}', which takes {needed}")
 
 
 def check_schedulers(config: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> list[dict[str, Any]]:

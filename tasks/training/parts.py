@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import HOOKS, METRICS, VISBACKENDS
 
+from heads.base import HEADS
 from tasks.data.dataset import VisionDataset
 from tasks.data.loader import Loader, build_loader
 from tasks.data.reading import reading_of
@@ -17,7 +18,7 @@ from tasks.model import VisionModel
 from tasks.outputs import is_ours, write_json
 from tasks.plain import plain
 from tasks.registry import build, find
-from tasks.task import load_tasks
+from tasks.task import find_task, load_tasks
 from tasks.training.folder import REPORT, make_folder
 from tasks.training.hooks.board import BoardHook
 from tasks.training.hooks.ema import EMAHook
@@ -49,6 +50,13 @@ def build_metric(config: Config, model: VisionModel) -> Any:
     # mmengine's own metrics have none; one of them writes files wherever it is told.
     if not hasattr(factory, 'primary'):
         raise UserError(f'evaluator: {entry["type"]} is no metric of {model.task.name}')
+    known = {head.task for head in HEADS.module_dict.values() if hasattr(head, 'task')}
+    others = {find_task(name).metric['type']: name for name in known if name != model.task.name}
+    if entry['type'] in others and entry['type'] != model.task.metric['type']:
+        raise UserError(
+            f'evaluator: {entry["type"]} scores {others[entry["type"]]}, this is {model.task.name}: take '
+            f'{model.task.metric["type"]}'
+        )
     return build(METRICS, entry, where='evaluator')
 
 

@@ -1,10 +1,12 @@
-"""What a run may change when it goes on with `--resume`: nothing of its model, and the rest not silently."""
+"""What a run may change when it goes on with `--resume`: no model, no batches, and the rest not silently."""
 
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.dist import get_world_size
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from backbones.base import BACKBONES
 from heads.base import HEADS
@@ -30,6 +32,28 @@ def check_same_model(model: VisionModel, content: Mapping[str, Any], *, source: 
             raise UserError(
                 f'{source} comes from a model with {name}={theirs.get(name)!r}, this one has '
                 f'{ours.get(name)!r}: {NEW_RUN.format(source=source)}'
+            )
+
+
+def batches_of(loader: DataLoader) -> dict[str, int]:
+    """Return what the order of a training's batches depends on, beside its seed."""
+    return {
+        'iters_per_epoch': len(loader),
+        'pictures': len(loader.dataset),  # type: ignore[arg-type]  # it has a length
+        'batch_size': loader.batch_size or 1,
+        'processes': get_world_size(),
+    }
+
+
+def check_same_batches(loader: DataLoader, state: Mapping[str, Any], *, source: str) -> None:
+    """Raise UserError where a run would go on in the middle of other batches than it began with."""
+    words = {'iters_per_epoch': 'iterations per epoch', 'batch_size': 'pictures a batch'}
+    for name, here in batches_of(loader).items():
+        was = state.get(name, here)  # earlier checkpoints say the iterations only
+        if was != here:
+            raise UserError(
+                f'{source} comes from a run of {was} {words.get(name, name)}, this one has {here}: resume '
+                'with the same data, batch size and number of processes'
             )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor, MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
@@ -22,7 +23,7 @@ from tasks.training.device import pick_device
 from tasks.training.hooks.progress import ConsoleHandler, ProgressHook
 from tasks.training.hooks.saving import SaveHook, hooks_with_state, restore
 from tasks.training.loops import EvalLoop, TrainLoop
-from tasks.training.resume import changes, check_same_model, check_same_optimiser
+from tasks.training.resume import changes, check_same_batches, check_same_model, check_same_optimiser
 
 
 class KestrelRunner(Runner):
@@ -167,11 +168,22 @@ class KestrelRunner(Runner):
             dataloader = getattr(loop, 'dataloader', None)
             if dataloader is not None:
                 close_loader(dataloader)
+                dataloader.dataset.close()
         for hook in self.hooks:
             if isinstance(hook, ProgressHook):
                 hook.close()
         for handler in self.logger.handlers:
             handler.close()
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """mmengine's; a place to log to whose library is missing is a user's error."""
+        built = super().build_visualizer(visualizer)
+        try:
+            for backend in built._vis_backends.values() if is_main_process() else ():
+                _ = backend.experiment  # begins it; mmengine would with its first entry
+        except ImportError as error:
+            raise UserError(f'vis_backends: {error}, or leave that entry out') from error
+        return built
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """mmengine's, with what a schedule's constructor refuses as a user's error."""
@@ -214,13 +226,8 @@ class KestrelRunner(Runner):
             )
         loop = self.training_loop
         assert loop is not None, 'only training resumes'
-        here = len(loop.dataloader)
         check_same_model(self.bare_model, content, source=str(source))
-        if state['iters_per_epoch'] != here:
-            raise UserError(
-                f'{source} comes from a run of {state["iters_per_epoch"]} iterations per epoch, this one '
-                f'has {here}: resume with the same data, batch size and number of processes'
-            )
+        check_same_batches(loop.dataloader, state, source=str(source))
         if state['seed'] != self.seed:
             raise UserError(f'{source} comes from a run with --seed {state["seed"]}, not {self.seed}')
         if (state['weights'] is None) != (self.averaged_model is None):

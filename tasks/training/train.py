@@ -142,7 +142,7 @@ def _train(
     from_scratch = start is None and not config.model.backbone.get('pretrained')
     own_wrapper = 'type' in config.optim_wrapper
     begins_wide = from_scratch and amp == torch.bfloat16 and not own_wrapper
-    teacher = build_teacher(config, model, autocast=amp is not None)
+    teacher = build_teacher(config, model, autocast=amp is not None, work_dir=folder)
     taught: list[Hook] = [] if teacher is None else [TeacherHook(teacher)]
     if begins_wide:
         taught.append(PrecisionHook())

@@ -59,6 +59,17 @@ CONFIG_TABLE = {
     'custom_hooks=5': 'custom_hooks must be a list of dict',
     'sync_bn=5': 'sync_bn must be True or False, got 5',
     'amp=5': "amp must be 'auto' or 'off', got 5",
+    'train_cfg.max_epochs=1' + 400 * '0': 'train_cfg.max_epochs is a whole number beyond 64 bits',
+    'param_scheduler.0.T_max=1' + 400 * '0': 'param_scheduler.0.T_max is a whole number beyond 64 bits',
+    'train_dataloader.cache.limit=[1]': r"cache.limit must be bytes or a text like '500MB'.*, got \[1\]",
+    'distill.teacher=5': r"distill.teacher must be a checkpoint's name, or dict\(model=.*, got 5",
+    'optim_wrapper.optimizer.type=LBFGS': 'LBFGS computes the loss several times a step',
+    'optim_wrapper.optimizer.type=SparseAdam': 'SparseAdam is for sparse gradients',
+    'optim_wrapper.clip_grad.type=value': "clip_grad needs clip_value with type='value'",
+    'optim_wrapper.clip_grad.norm_type=1.0': "clip_grad needs max_norm with type='norm'",
+    'optim_wrapper.paramwise_cfg.custom_keys.bakbone.lr_mult=0.1': "custom_keys: 'bakbone' is in no name",
+    'early_stopping.monitor=miou': "early_stopping.monitor: no score 'miou'. Known: top1, top5, mean_class",
+    'evaluator.type=DetectionMetric': 'DetectionMetric scores detection, this is classification: take Class',
     'ema=dict(decay=0.9)': r'one by one, ema\.name=value',
 }
 
@@ -69,6 +80,25 @@ def test_a_wrong_value_in_a_config_is_named_with_what_is_expected(
 ) -> None:
     with pytest.raises(UserError, match=CONFIG_TABLE[option]):
         train(load_config(write_config(), [option]), work_dir=str(tmp_path / 'run'))
+
+
+def test_mixing_by_nothing_and_a_place_to_log_to_without_its_library_are_explained(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    for extra, message in (
+        (
+            "train_dataloader['batch_augment'] = [dict(type='MixUp', alpha=0)]",
+            r'\(MixUp\): alpha must be a numb',
+        ),
+        ("train_dataloader['batch_augment'] = [dict(type='CutMix', alpha='x')]", r"above 0, got 'x'"),
+        (
+            "optim_wrapper['clip_grad'] = dict(type='value', clip_value=1.0, max_norm=1.0)",
+            'max_norm is not for',
+        ),
+        ("vis_backends = [dict(type='MLflowVisBackend')]", 'vis_backends: .*mlflow.*leave that entry out'),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(load_config(write_config(extra)), work_dir=str(tmp_path / 'run'))
 
 
 def test_a_module_that_cannot_be_imported_is_named(write_config: Callable[..., Path]) -> None:

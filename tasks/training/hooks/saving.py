@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 
 from tasks.checkpoints.file import write_checkpoint
 from tasks.plain import to_plain
+from tasks.training.resume import batches_of
 
 LAST, BEST = 'last.pth', 'best.pth'
 
@@ -92,7 +93,7 @@ def training_state(runner: Any) -> dict[str, Any]:
         'epoch': loop.epoch,
         'iter': loop.iter,
         'validated_iter': loop.validated_iter,
-        'iters_per_epoch': len(loop.dataloader),
+        **batches_of(loop.dataloader),
         'max_epochs': loop.max_epochs,
         'stop_training': loop.stop_training,
         # Every draw comes from (seed, iteration, rank): the seed is the whole random state.

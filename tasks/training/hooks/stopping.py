@@ -36,11 +36,16 @@ class EarlyStopping(Hook):
         self.best_score: float | None = None
         self.wait_count = 0
 
+    def before_train(self, runner: Any) -> None:
+        if self.monitor is not None and self.monitor not in (
+            scores := runner.val_loop.evaluator.metrics[0].scores
+        ):
+            raise UserError(
+                f'early_stopping.monitor: no score {self.monitor!r}. {closest(self.monitor, scores)}'
+            )
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        metric = runner.val_loop.evaluator.metrics[0]
-        name = self.monitor or metric.primary
-        if name not in metric.scores:
-            raise UserError(f'early_stopping.monitor: no score {name!r}. {closest(name, metric.scores)}')
+        name = self.monitor or runner.val_loop.evaluator.metrics[0].primary
         if not metrics or name not in metrics:  # nothing to score, for example images without a single object
             runner.logger.warning(f'this validation has no {name}: it does not count for early stopping')
             return

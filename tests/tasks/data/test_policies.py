@@ -76,3 +76,26 @@ def test_boxes_and_masks_are_not_left_behind(name: str, target: dict) -> None:
 def test_a_wrong_option_is_explained(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Augment([options])
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'type': 'RandAugment', 'num_ops': 2.5}, 'num_ops must be a whole number, got 2.5'),
+        ({'type': 'RandAugment', 'magnitude': 'x'}, "magnitude must be a whole number, got 'x'"),
+        ({'type': 'RandAugment', 'fill': 300}, 'fill must be three numbers'),
+        ({'type': 'RandAugment', 'fill': (1, 2)}, 'fill must be three numbers'),
+        ({'type': 'TrivialAugment', 'fill': (1, 2, 300)}, r'fill must lie in 0\.\.255'),
+        ({'type': 'AugMix', 'alpha': True}, 'alpha must be a number, got True'),
+        ({'type': 'RandomErasing', 'fill': 'red'}, "fill must be three numbers.*got 'red'"),
+        ({'type': 'RandomErasing', 'scale': 0.5}, r'scale must be \(least, largest\), above 0 and at most 1'),
+        ({'type': 'RandomErasing', 'scale': (0.1, 2)}, 'scale must be'),
+        (
+            {'type': 'RandomErasing', 'ratio': (2, 1)},
+            r'ratio must be .*, got \(2, 1\)',
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_before_a_picture_is_read(wrong: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Augment([wrong])

@@ -1,7 +1,9 @@
 """Large photographs are decoded no larger than needed, with the same framing; a cache changes nothing."""
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from tasks.data.reading import Reading, reading_of
 from tasks.data.samples import Sample, SampleKey
 from tasks.errors import UserError
 from tasks.segmentation.dataset import SegmentationDataset
+from tasks.training.train import train
 
 CROP = [{'type': 'RandomResizedCrop', 'size': (32, 32), 'scale': (0.5, 1.0)}, {'type': 'HorizontalFlip'}]
 MOSAIC = {'type': 'Mosaic', 'centre': (0.35, 0.65)}
@@ -260,3 +263,72 @@ def test_a_config_may_name_a_cache_and_nothing_unknown_of_it(write_config, tmp_p
     with pytest.raises(UserError, match=r'train_dataloader\.decode must be one of'):
         load_config(write_config("train_dataloader['decode'] = 'small'"))
     assert open_cache(limit='1MB', folder=str(tmp_path / 'c')).limit == 10**6
+
+
+def test_a_folder_that_is_no_cache_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/letter.txt').write_text('dear')
+    with pytest.raises(UserError, match='holds other files'):
+        PictureCache(tmp_path / 'mine', 1000)
+    assert [each.name for each in (tmp_path / 'mine').iterdir()] == ['letter.txt']
+
+
+@pytest.mark.parametrize('content', [b'', b'\0\0\0\0', b'half a nu', b'-5'])
+def test_a_count_that_a_power_cut_broke_is_made_again(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / 'cache'
+    PictureCache(folder, 400_000)
+    (folder / COUNT).write_bytes(content)
+    _fill(folder, 0)
+    assert 350_000 < used(folder) <= 400_000
+    assert int((folder / COUNT).read_bytes()) == used(folder)
+
+
+def test_no_size_and_no_name_of_a_folder_are_explained(tmp_path: Path) -> None:
+    for wrong in ('9' * 400 + 'GB', 10**400, '0.1'):
+        with pytest.raises(UserError, match=r'cache\.limit must be'):
+            parse_size(wrong)
+    with pytest.raises(UserError, match='is no name of a folder'):
+        open_cache(limit='1MB', folder=f'{tmp_path}/a\0b')
+
+
+def test_a_cache_in_memory_leaves_room_for_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Usage:
+        free = 64_000_000  # what Docker gives
+
+    monkeypatch.setattr('shutil.disk_usage', lambda folder: Usage)
+    with pytest.raises(UserError, match=r'of which batches need 16\.0 MB'):
+        PictureCache(tmp_path / 'memory', 50_000_000, in_memory=True)
+    assert not (tmp_path / 'memory').exists()
+    PictureCache(tmp_path / 'memory', 48_000_000, in_memory=True)
+    PictureCache(tmp_path / 'disk', 64_000_000)
+
+
+def test_a_cache_in_memory_ends_with_its_run_in_a_program_that_goes_on(
+    write_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[PictureCache] = []
+    original = PictureCache.put
+
+    def put(cache: PictureCache, *arguments: Any) -> None:
+        original(cache, *arguments)
+        opened.append(cache)
+        assert list(cache.folder.glob(f'*{ENDING}'))
+
+    monkeypatch.setattr(PictureCache, 'put', put)
+    config = write_config("train_dataloader['cache'] = dict(limit='1MB')\ntrain_cfg = dict(max_epochs=1)")
+    train(load_config(config), work_dir=str(tmp_path / 'run'))
+    assert opened
+    assert not opened[0].folder.exists()
+
+
+def test_a_run_goes_on_when_the_folder_of_its_cache_becomes_something_else(tmp_path: Path) -> None:
+    folder = tmp_path / 'cache'
+    cache = PictureCache(folder, 400_000)
+    for wreck in (lambda: None, lambda: folder.write_text('no folder')):
+        shutil.rmtree(folder)
+        wreck()
+        cache._full = False
+        cache.put(('a', 1, 1), Photograph(np.zeros((9, 9, 3), np.uint8)), None)
+        assert cache.get(('a', 1, 1), None) is None
+        folder.unlink(missing_ok=True)
+        folder.mkdir()

@@ -1,8 +1,10 @@
 """Tar shards: every sample once, whoever reads them; whatever is wrong with one is said."""
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from tasks.build import load_config
 from tasks.checkpoints.file import read_checkpoint
 from tasks.classification.dataset import ImageFolder
 from tasks.classification.shards import ImageShards
+from tasks.data.cache import PictureCache
 from tasks.data.loader import EpochSampler, build_loader, close_loader
+from tasks.data.reading import Reading
 from tasks.data.shards_write import pack
 from tasks.errors import UserError
 from tasks.training.train import train
@@ -164,3 +168,81 @@ def test_a_picture_is_skipped_when_its_shard_shrinks_later(packed: Path) -> None
         shard.write_bytes(b'')
     assert 'has become shorter' in data[0].reason  # type: ignore[union-attr]
     assert np.all(data.labels < 3)
+
+
+@pytest.mark.parametrize('kind', [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_is_refused_for_its_picture_would_be_missing(packed: Path, kind: bytes) -> None:
+    """GNU tar stores the second of two files with one inode as a link, so pictures vanished in silence."""
+    path = packed / 'linked.tar'
+    path.write_bytes((packed / 'train-00000.tar').read_bytes())
+    with tarfile.open(path, 'a') as archive:
+        member = tarfile.TarInfo('z.png')
+        member.type, member.linkname = kind, archive.getnames()[0]
+        archive.addfile(member)
+    with pytest.raises(UserError, match=r'linked\.tar: z\.png is a link'):
+        ImageShards(str(packed), 'linked.tar')
+
+
+def test_tars_joined_by_cat_are_refused_for_all_but_the_first_would_be_missing(packed: Path) -> None:
+    both = (packed / 'train-00000.tar').read_bytes() + (packed / 'train-00001.tar').read_bytes()
+    (packed / 'joined.tar').write_bytes(both)
+    with pytest.raises(UserError, match='more follows behind its end'):
+        ImageShards(str(packed), 'joined.tar')
+
+
+@pytest.mark.parametrize(
+    ('shards', 'message'),
+    [
+        (5, "shards must be a text as 'train-"),
+        (['train-00000.tar'], 'shards must be a text'),
+        ('train-{00000..00009}.tar', r'Write train-\*\.tar for a range in braces'),
+        ('', 'names no file'),
+    ],
+)
+def test_what_names_no_shards_is_explained(packed: Path, shards: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ImageShards(str(packed), shards)
+
+
+def test_shards_elsewhere_may_be_named_by_their_whole_path(packed: Path, tmp_path: Path) -> None:
+    assert len(ImageShards(str(packed), f'{packed}/train-*.tar')) == 24
+    odd = packed.rename(packed.with_name('[set]'))
+    (odd / '._train-00000.tar').write_bytes(b'of macOS')
+    assert len(ImageShards(str(odd), '*.tar')) == 36
+
+
+def test_a_shard_that_is_replaced_while_it_is_read_leaves_nothing_wrong_in_a_cache(
+    packed: Path, tmp_path: Path
+) -> None:
+    """The file that is open is still the old one: its pictures must not be kept under the new one's name."""
+    (packed / 'test-00000.tar').unlink(missing_ok=True)
+    shard = packed / 'train-00000.tar'
+    data = ImageShards(str(packed), shard.name)
+    reading = Reading(cache=PictureCache(tmp_path / 'kept', 10**7))
+    old = reading(data, 0).image  # opens it
+    content = bytearray(shard.read_bytes())
+    first, second = (int(data._reader.index.offset[each]) for each in (0, 1))
+    size = min(int(data._reader.index.size[each]) for each in (0, 1))
+    content[first : first + size] = content[second : second + size]  # other pixels at the same place
+    other = tmp_path / 'other.tar'
+    other.write_bytes(content)
+    other.replace(shard)
+    np.testing.assert_array_equal(reading(data, 0).image, old)
+    fresh = ImageShards(str(packed), shard.name)
+    assert reading.cache is not None
+    assert reading.cache.get(fresh.identity(0), None) is None
+
+
+def test_a_compressed_tar_under_a_plain_name_is_told_as_that(packed: Path) -> None:
+    shard = packed / 'train-00000.tar'
+    shard.write_bytes(gzip.compress(shard.read_bytes()))
+    with pytest.raises(UserError, match=r'train-00000\.tar is compressed by gzip'):
+        ImageShards(str(packed), 'train-*.tar')
+
+
+def test_an_index_that_cannot_be_kept_is_made_each_time(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'file').write_text('in place of the folder')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert len(ImageShards(str(packed), 'train-*.tar')) == 24

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads import LinearHead
 from tasks.build import load_config
 from tasks.checkpoints.file import read_checkpoint
 from tasks.errors import Interrupted, UserError
@@ -238,6 +239,9 @@ def test_two_processes_that_stop_and_resume_are_taught_like_one_with_twice_the_b
         ({'teacher': {'model': 'resnet10t'}}, 'would be untrained'),
         ({'teacher': {'model': 'resnet10t', 'checkpoint': 'missing.pth'}}, 'there is no file missing.pth'),
         ({'teacher': {'model': 'resnet10t', 'weights': 'x'}}, 'unknown option weights'),
+        ({'teacher': {'model': 'resnet10t', 'num_classes': 5}}, 'unknown option num_classes'),
+        ({'teacher': {'model': 'resnet10t', 'checkpoint': 5}}, r'distill.teacher.checkpoint .*, got 5'),
+        ({'teacher': {'model': 'resnet10t', 'pretrained': 5}}, 'pretrained must be True or False, got 5'),
         ({'teacher': 'missing.pth', 'temperatur': 2.0}, "unknown key 'distill.temperatur'"),
         ({'teacher': 'missing.pth', 'weight': 1.5}, 'distill.weight must be'),
         ({'weight': 0.5}, 'distill.teacher is missing'),
@@ -280,3 +284,56 @@ def test_a_classifier_of_timm_teaches_in_its_own_normalisation(
     )
     with torch.no_grad():
         torch.testing.assert_close(teacher.network(images), model((images / 255 - mean) / std))
+
+
+def test_a_teacher_that_cannot_see_pictures_of_this_size_says_which_option_helps(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    import timm
+
+    torch.save(timm.create_model('test_vit', num_classes=3).state_dict(), tmp_path / 'vit.pth')
+    entry = {'teacher': {'model': 'test_vit', 'checkpoint': str(tmp_path / 'vit.pth')}}
+    config = load_config(write_config(f'distill = {entry!r}'))
+    student = network('classification')
+    teacher = build_teacher(config, student, autocast=False)
+    images = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
+    with pytest.raises(UserError, match=r'cannot see pictures of 40 x 40 px .*distill\.size'):
+        student(images, TARGETS['classification'], teacher=teacher, mode='loss')
+
+
+class Pairs(LinearHead):
+    """A user's own, whose outputs are no tensor."""
+
+    def forward(self, features: Any) -> Any:
+        return {'scores': super().forward(features)}
+
+    def loss(self, outputs: Any, targets: Any) -> Any:
+        return super().loss(outputs['scores'], targets)
+
+
+def test_a_head_of_a_users_own_without_what_is_compared_is_told_so(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, images = network('classification'), torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    student.head.__class__ = Pairs
+    teacher = teacher_of(network('classification', seed=1))
+    with pytest.raises(UserError, match=r"\(B, classes\); the student's head returns dict. Train it without"):
+        student(images, TARGETS['classification'], teacher=teacher, mode='loss')
+    with pytest.raises(UserError, match="the teacher's head returns dict"):
+        network('classification')(images, TARGETS['classification'], teacher=teacher_of(student), mode='loss')
+    detector = network('detection')
+    file = tmp_path / 'detector.pth'
+    monkeypatch.setattr('tasks.training.distill.load_model', lambda source: network('detection'))
+    file.touch()
+    detector.head.scores = None
+    config = load_config(write_config(f'distill = dict(teacher={str(file)!r})'))
+    with pytest.raises(UserError, match='for which both need an SSDLiteHead'):
+        build_teacher(config, detector, autocast=False)
+
+
+def test_a_run_is_not_taught_by_what_it_writes(taught: Path, tmp_path: Path) -> None:
+    work_dir = str(tmp_path / 'teacher')
+    options = ['train_cfg.max_epochs=2', 'train_cfg.val_begin=1', 'ema=None']
+    options += ['optim_wrapper.accumulative_counts=1']
+    with pytest.raises(UserError, match='is what this run writes'):
+        train(load_config(taught, options), work_dir=work_dir, resume=True)

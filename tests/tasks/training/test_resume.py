@@ -118,3 +118,30 @@ def test_an_option_that_an_older_checkpoint_does_not_name_has_its_default() -> N
     spec = {**model().spec, 'backbone': {'type': 'MobileNetV2', 'width': 0.35}}
     del spec['norm_eval']
     check_same_model(model(), {'model': spec, 'preprocess': {'transforms': []}}, source='x.pth')
+
+
+def test_other_batches_are_refused_even_where_an_epoch_is_as_long(
+    config: Path, tmp_path: Path, folders: Path
+) -> None:
+    """24 pictures are three whole batches of 7 and of 8; the run of `config` has batches of 4."""
+    run = str(tmp_path / 'sevens')
+    options = ['train_dataloader.batch_size=7', 'train_cfg.max_epochs=1']
+    train(load_config(config, options), work_dir=run)
+    with pytest.raises(UserError, match='a run of 7 pictures a batch, this one has 8: resume with the same'):
+        train(
+            load_config(config, ['train_dataloader.batch_size=8', 'train_cfg.max_epochs=2']),
+            work_dir=run,
+            resume=True,
+        )
+    (folders / 'train/red/0.png').unlink()
+    with pytest.raises(UserError, match='a run of 24 pictures, this one has 23'):
+        train(load_config(config, options[:1] + ['train_cfg.max_epochs=2']), work_dir=run, resume=True)
+    last = tmp_path / 'run/last.pth'
+    content = torch.load(last, weights_only=True)
+    assert content['training'].pop('processes') == 1
+    content['training']['processes'] = 2
+    torch.save(content, last)
+    write = folders / 'train/red/0.png'
+    write.write_bytes((folders / 'train/red/1.png').read_bytes())
+    with pytest.raises(UserError, match='a run of 2 processes, this one has 1'):
+        train(load_config(config, ['train_cfg.max_epochs=2']), work_dir=str(last.parent), resume=True)
