@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 DEMOS := linear ssdlite deeplabv3
-.PHONY: demo test test-slow test-export kills lint clean
+.PHONY: demo test test-layers test-slow test-export kills lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Kestrel needs Python 3.10 or newer, this is " + sys.version.split()[0])'
@@ -49,10 +49,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
+# These compile the kernels, for half a minute, which then lie on the disk for all others.
+test-layers: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' tests/layers
+
 # The engines have a process of their own: a signal that Python is sent while their threads sleep can end it.
-test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' --ignore tests/deploy
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' tests/deploy --ignore tests/deploy/test_web.py
+WORKERS := -n logical --maxprocesses 4 --dist worksteal
+test:
+	$(MAKE) -j 2 lint test-layers
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow' --ignore tests/layers --ignore tests/deploy
+	$(BIN)/python -m pytest $(WORKERS) -m 'not slow' tests/deploy --ignore tests/deploy/test_web.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 # Real photographs, weights and known answers for development. A user does not have them.
@@ -39,6 +41,27 @@ def fresh_process(root: Path) -> Callable[[str], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope='session')
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return a folder by its name. One of the test processes fills it, for all; nobody changes it later."""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        base = base.parent  # the processes' own folders lie in it
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, filled = base / 'shared' / name, base / 'shared' / f'{name}.filled'
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f'{folder}.lock'):
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture

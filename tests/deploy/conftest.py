@@ -99,18 +99,33 @@ def small_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+Shared = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope='session')
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def exported(shared: Shared) -> Callable[[str, str], Path]:
     """Return a folder with best.pth of a task and padding, and the files of every format beside it."""
-    folders: dict[tuple[str, str], Path] = {}
 
     def get(task: str, padding: str) -> Path:
-        if (task, padding) not in folders:
-            folder = tmp_path_factory.mktemp(f'{task}_{padding}')
+        def fill(folder: Path) -> None:
             save(make_model(task, padding), folder / 'best.pth')
             export(folder / 'best.pth', FORMATS, out=folder)
-            folders[task, padding] = folder
-        return folders[task, padding]
+
+        return shared(f'{task}_{padding}', fill)
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def resizing(shared: Shared) -> Callable[[str], Path]:
+    """Return a folder with best.pth of a task, and a best.onnx that resizes pictures of (72, 140) itself."""
+
+    def get(task: str) -> Path:
+        def fill(folder: Path) -> None:
+            save(make_model(task), folder / 'best.pth')
+            export(folder / 'best.pth', ['onnx'], out=folder, size=(72, 140))
+
+        return shared(f'{task}_resizing', fill)
 
     return get
 

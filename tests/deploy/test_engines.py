@@ -74,15 +74,11 @@ def test_files_answer_in_tiles_like_the_checkpoint(exported: Exported, task: str
         check_same([model.predict(picture, tiles=tiles)], [program.predict(picture, tiles=tiles)])
 
 
-def test_tiles_that_a_program_of_one_size_does_not_take_are_refused(
-    small_checkpoint: Callable[..., Path],
-) -> None:
-    checkpoint = small_checkpoint('segmentation')
-    export(checkpoint, ['onnx'], out=checkpoint.parent, size=(80, 120))
-    program = load_model(checkpoint.with_suffix('.onnx'))
-    (picture,) = generated_pictures((80, 120), count=1)
-    assert program.predict(picture).mask.shape == (80, 120)
-    with pytest.raises(UserError, match=r'takes .* \(batch, 80, 120, 3\), .* --size any'):
+def test_tiles_that_a_program_of_one_size_does_not_take_are_refused(resizing: Callable[[str], Path]) -> None:
+    program = load_model(resizing('segmentation') / 'best.onnx')
+    (picture,) = generated_pictures((72, 140), count=1)
+    assert program.predict(picture).mask.shape == (72, 140)
+    with pytest.raises(UserError, match=r'takes .* \(batch, 72, 140, 3\), .* --size any'):
         program.predict(picture, tiles=2)
 
 
@@ -336,11 +332,10 @@ def test_a_fixed_batch_answers_any_number_of_pictures(
 
 @pytest.mark.parametrize('task', ['classification', 'detection', 'segmentation'])
 def test_a_program_that_resizes_answers_for_whole_pictures(
-    small_checkpoint: Callable[..., Path], tmp_path: Path, task: str
+    resizing: Callable[[str], Path], task: str
 ) -> None:
-    path = small_checkpoint(task)
-    export(path, ['onnx'], out=tmp_path, size=(72, 140))
-    program, model = ExportedModel(tmp_path / 'best.onnx'), load_model(path)
+    folder = resizing(task)
+    program, model = ExportedModel(folder / 'best.onnx'), load_model(folder / 'best.pth')
     pictures = generated_pictures((72, 140), count=2)
     results, bare = program.predict(list(pictures)), program.run(pictures)
     for row, (result, expected) in enumerate(zip(results, model.predict(list(pictures)), strict=True)):

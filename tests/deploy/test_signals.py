@@ -5,23 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy.export import export
 
-
-@pytest.mark.parametrize(('name', 'ending'), [('openvino', '.xml'), ('onnx', '.onnx')])
+@pytest.mark.parametrize('ending', ['.xml', '.onnx'])
 def test_a_signal_after_programs_have_gone_is_handled(
-    small_checkpoint: Callable[..., Path],
-    fresh_process: Callable[[str], str],
-    tmp_path: Path,
-    name: str,
-    ending: str,
+    exported: Callable[[str, str], Path], fresh_process: Callable[[str], str], ending: str
 ) -> None:
     """OpenVINO left a freed stack for signals behind: the process died of the next one."""
-    export(small_checkpoint(), [name], out=tmp_path)
+    program = exported('classification', 'symmetric') / f'best{ending}'
     said = fresh_process(f"""
         import gc, os, signal
         from tasks import load_model
-        loaded = [load_model({str(tmp_path / f'best{ending}')!r}) for _ in range(3)]
+        loaded = [load_model({str(program)!r}) for _ in range(3)]
         while loaded:
             del loaded[0]
             gc.collect()

@@ -92,7 +92,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
 
 
 @pytest.mark.parametrize(
-    'name', ['missing data', 'unknown option', 'code as checkpoint', 'unknown weights', 'untrained config']
+    'name', ['missing data', 'code as checkpoint', 'unknown weights', 'untrained config']
 )
 def test_a_mistake_ends_with_code_2_and_one_message(root: Path, tmp_path: Path, name: str) -> None:
     arguments, message = mistakes(tmp_path)[name]
@@ -105,7 +105,15 @@ def test_a_mistake_ends_with_code_2_and_one_message(root: Path, tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'name', ['missing config', 'no torchrun', 'text as checkpoint', 'bare weights', 'missing input']
+    'name',
+    [
+        'missing config',
+        'unknown option',
+        'no torchrun',
+        'text as checkpoint',
+        'bare weights',
+        'missing input',
+    ],
 )
 def test_more_mistakes_end_with_code_2(root: Path, tmp_path: Path, name: str) -> None:
     test_a_mistake_ends_with_code_2_and_one_message(root, tmp_path, name)

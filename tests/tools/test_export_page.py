@@ -1,8 +1,6 @@
 """`tools/export.py --to web` says what it lacks, in one line."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,12 @@ RUNS = {
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_a_mistake_is_explained_and_leaves_nothing(root: Path, tmp_path: Path, name: str) -> None:
+def test_a_mistake_is_explained_and_leaves_nothing(
+    command: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     options, message = RUNS[name]
-    done = subprocess.run(
-        [sys.executable, root / 'tools/export.py', 'best.pth', '--to', 'web', *options],
-        cwd=tmp_path,
-        env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache')},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert 'Traceback' not in done.stderr
+    done = command('export', 'best.pth', '--to', 'web', *options)
+    assert done.code == 2
+    assert message in done.output
     assert not [*tmp_path.glob('*_web'), *tmp_path.glob('cache/kestrel')]
