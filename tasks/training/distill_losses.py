@@ -12,6 +12,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from heads.base import IGNORE
+from layers.fused_losses import softplus
 from tasks.errors import UserError
 
 
@@ -34,8 +35,8 @@ def binary_divergence(student: Tensor, teacher: Tensor, temperature: float) -> T
     """Return the same where every class is a yes or no of its own (sigmoid), added up over the classes."""
     ours, theirs = student / temperature, teacher / temperature
     yes = theirs.sigmoid()
-    entropy = F.softplus(theirs) - yes * theirs
-    return temperature**2 * (F.softplus(ours) - yes * ours - entropy).sum(dim=-1)
+    entropy = softplus(theirs) - yes * theirs
+    return temperature**2 * (softplus(ours) - yes * ours - entropy).sum(dim=-1)
 
 
 def _expect_scores(student: Any, teacher: Any, form: str) -> None:
