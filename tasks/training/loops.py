@@ -1,21 +1,25 @@
 """Training and validation loops on top of mmengine's: exact resume, stop requests, skipped files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import all_gather_object, broadcast, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, ValLoop
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.answer import Network
 from tasks.checkpoints.file import read_checkpoint
 from tasks.data.loader import WorkerLostError
-from tasks.data.samples import Batch
+from tasks.data.samples import Batch, SampleInfo
 from tasks.errors import Interrupted, UserError
-from tasks.model import BatchAugment, NonFiniteLossError, Teach
+from tasks.model import BatchAugment, NonFiniteLossError, Teach, VisionModel
 from tasks.training.hooks.saving import LAST
 from tasks.training.hooks.stopping import StopRequest
 from tasks.training.seeding import seed_everything
+
+# A CPU evaluates so many pixels at a time, at least one picture: 16 of 224 px.
+PIXELS = 16 * 224**2
 
 
 class TrainLoop(EpochBasedTrainLoop):
@@ -225,9 +229,24 @@ class EvalLoop(ValLoop):
         self._stop_if_asked()
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
         predictor = self.runner.model_to_use.predictor
-        results = predictor.answer(data_batch['images'], data_batch['infos'], network=self.network)
+        results = []
+        for images, infos in self._parts(data_batch):
+            results += predictor.answer(images, infos, network=self.network)
         self.evaluator.process(data_samples=results, data_batch=data_batch)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=results)
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[Tensor, list[SampleInfo]]]:
+        """Yield a batch in parts: on a CPU, where many pictures at a time are no faster, a few.
+
+        In float32 maps are twice as large as in training, and would not fit between what training left free.
+        """
+        images, infos = batch['images'], batch['infos']
+        count, model = max(1, len(images)), self.runner.bare_model
+        # Exported programs have a way of their own to take many.
+        if self.network is None and isinstance(model, VisionModel) and model.device.type == 'cpu':
+            count = max(1, PIXELS // max(1, images.shape[2] * images.shape[3]))
+        for start in range(0, len(images), count):
+            yield images[start : start + count], infos[start : start + count]
 
     def _stop_if_asked(self) -> None:
         # Processes have different numbers of batches here and cannot agree in between: they finish.

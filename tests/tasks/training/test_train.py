@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from tasks import load_model
+from tasks.answer import Predictor
 from tasks.build import load_config
 from tasks.checkpoints.file import read_checkpoint
 from tasks.errors import UserError
 from tasks.model import VisionModel
+from tasks.training import loops
 from tasks.training.evaluate import evaluate
 from tasks.training.train import train
 
@@ -77,6 +79,28 @@ def test_a_batch_of_unreadable_files_does_not_stop_an_evaluation(
     for path in (tmp_path / 'data/test/blue').iterdir():
         path.write_text('no picture')  # four files: one whole batch
     assert run(write_config(), tmp_path / 'run')['images'] == 8
+
+
+def test_a_cpu_evaluates_a_few_pictures_at_a_time_to_the_same_scores(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(write_config('train_cfg = dict(max_epochs=1)'), tmp_path / 'run')
+    counts: list[int] = []
+    answer = Predictor.answer
+
+    def counting(self: Predictor, images: torch.Tensor, *arguments: Any, **keywords: Any) -> list[Any]:
+        counts.append(len(images))
+        return answer(self, images, *arguments, **keywords)
+
+    monkeypatch.setattr(Predictor, 'answer', counting)
+    reports = []
+    for pixels, expected in ((16 * 224**2, [4] * 3), (3 * 32**2, [3, 1] * 3), (1, [1] * 12)):
+        monkeypatch.setattr(loops, 'PIXELS', pixels)
+        reports.append(evaluate(None, checkpoint=str(tmp_path / 'run/last.pth')))
+        assert counts == expected
+        counts.clear()
+    assert reports[0]['images'] == 12
+    assert reports[0]['confusion_matrix'] == reports[1]['confusion_matrix'] == reports[2]['confusion_matrix']
 
 
 def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_samples(
