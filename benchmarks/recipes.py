@@ -52,6 +52,23 @@ SMALL_PICTURES: Options = {
     'val_dataloader.dataset.augment.0.crop': 160,
     'train_dataloader.batch_size': 32,
 }
+FLIP: Options = {'type': 'HorizontalFlip', 'p': 0.5}
+# What a turn brings in is the mean pixel and is ignored; albumentations' own 0 would call it background.
+TURN: Options = {'type': 'Rotate', 'limit': 10, 'p': 0.5, 'fill': (124, 116, 104), 'fill_mask': 255}
+
+
+def scale_crop(least: float, largest: float) -> Options:
+    """Return the entry of a random scale, and a window of 321 px."""
+    return {'type': 'RandomScaleCrop', 'scale': (least, largest), 'size': 321}
+
+
+# What linear_intel.py was before its rate, batch and length were looked for; older tables were made with it.
+THREE_EPOCHS: Options = {
+    'train_dataloader.batch_size': 64,
+    'optim_wrapper.optimizer.lr': 5e-4,
+    'schedule.warmup': 1 / 3,
+    'train_cfg.max_epochs': 3,
+}
 COMPARISONS = {
     'distillation': Comparison(
         'configs/linear_intel.py',
@@ -60,6 +77,7 @@ COMPARISONS = {
             'taught': {'distill.weight': 0.8, 'distill.temperature': 2.0},
         },
         always={
+            **THREE_EPOCHS,
             **SMALL_PICTURES,
             'model.backbone.width': 0.35,
             'model.backbone.pretrained': None,
@@ -71,7 +89,11 @@ COMPARISONS = {
             'train_cfg.max_epochs': 20,
         },
         pretrained=False,
-        teacher=SMALL_PICTURES,
+        teacher={**THREE_EPOCHS, **SMALL_PICTURES},
+    ),
+    'schedule': Comparison(
+        'configs/linear_intel.py',
+        {'batch 64, 5e-4, three epochs': THREE_EPOCHS, 'batch 32, 3e-4, four epochs': {}},
     ),
     'augmentation': Comparison(
         'configs/linear_intel.py',
@@ -83,7 +105,7 @@ COMPARISONS = {
             'RandomErasing': {'more': [{'type': 'RandomErasing'}]},
             'mixup': {'train_dataloader.batch_augment': [{'type': 'MixUp', 'alpha': 0.2}]},
         },
-        always=SMALL_PICTURES,
+        always={**THREE_EPOCHS, **SMALL_PICTURES},
     ),
     'resolution': Comparison(
         'configs/linear_intel.py',
@@ -92,6 +114,7 @@ COMPARISONS = {
             'from 128 px, for half of the run': {'resolution.start': 128},
             'from 128 px, for three quarters': {'resolution.start': 128, 'resolution.until': 0.75},
         },
+        always=THREE_EPOCHS,
     ),
     'resolution_fast': Comparison(
         'configs/linear_intel_fast.py',
@@ -101,6 +124,19 @@ COMPARISONS = {
             'from 128 px, for half of the run': {'resolution.start': 128},
             'from 96 px, for three quarters': {'resolution.start': 96, 'resolution.until': 0.75},
         },
+    ),
+    'segmentation_augmentation': Comparison(
+        'configs/deeplabv3_voc_small.py',
+        {
+            'crops and flips': {AUGMENT: [scale_crop(1, 1), FLIP]},
+            'and scale 0.5 to 1.25': {AUGMENT: [scale_crop(0.5, 1.25), FLIP]},
+            'and scale 0.5 to 2': {AUGMENT: [scale_crop(0.5, 2), FLIP]},
+            'and scale, colours': {},
+            'and scale, colours, turns': {'more': [TURN]},
+            'and scale, colours, blur': {'more': [{'type': 'GaussianBlur', 'p': 0.5}]},
+            'and scale, colours, RandomErasing': {'more': [{'type': 'RandomErasing', 'p': 0.5}]},
+        },
+        always={'train_cfg.max_epochs': 12},
     ),
 }
 
@@ -151,11 +187,14 @@ def run(name: str, seed: int, work_dir: Path) -> None:
 
 
 def table(names: list[str], seeds: list[int], work_dir: Path) -> str:
-    """Return a Markdown table of the scores by variant, over the runs that are done."""
-    heads = ['', *(f'seed {seed}' for seed in seeds), 'mean', 'processor seconds']
-    lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+    """Return a Markdown table of the scores by variant, over the runs that are done.
+
+    Label maps have a column more, the mean of their pixel accuracy.
+    """
+    rows: dict[str, list[str]] = {}
+    pixels: dict[str, str] = {}
     for name in names:
-        scores, seconds, cells = [], [], []
+        scores, accuracies, seconds, cells = [], [], [], []
         for seed in seeds:
             folder = _place(work_dir, name, seed)
             if not (folder / DONE).exists():
@@ -163,13 +202,21 @@ def table(names: list[str], seeds: list[int], work_dir: Path) -> str:
                 continue
             report = json.loads((folder / 'metrics.json').read_text())
             scores.append(next(report[key] for key in ('top1', 'AP', 'miou') if key in report))
+            accuracies += [report['pixel_accuracy']] if 'pixel_accuracy' in report else []
             cells.append(f'{scores[-1]:.3f}')
             seconds.append(json.loads((folder / DONE).read_text()))
         if scores:
             whole = [each for each in seconds if each is not None]
             cells.append(f'{statistics.mean(scores):.3f}')
             cells.append(f'{statistics.median(whole):.0f}' if whole else '')
-            lines.append(f'| {name} | {" | ".join(cells)} |')
+            rows[name] = cells
+        if accuracies:
+            pixels[name] = f'{statistics.mean(accuracies):.3f}'
+    heads = ['', *(f'seed {seed}' for seed in seeds), 'mean', 'processor seconds']
+    heads += ['pixel accuracy'] if pixels else []
+    lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+    for name, cells in rows.items():
+        lines.append(f'| {" | ".join([name, *cells, *([pixels[name]] if pixels else [])])} |')
     return '\n'.join(lines)
 
 

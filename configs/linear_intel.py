@@ -4,10 +4,12 @@ Data       https://www.kaggle.com/datasets/puneet6060/intel-image-classification
            seg_train/seg_train/<class>/*.jpg, seg_test/seg_test/<class>/*.jpg
 Command    python tools/train.py configs/linear_intel.py
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
-Recipe     ImageNet weights, AdamW 5e-4 with warm-up and cosine over 3 epochs, 224 px. (The exercise this
-           comes from: Adam 1e-5, batch 128, 10 epochs.)
+Recipe     ImageNet weights, AdamW 3e-4 with warm-up and cosine over 4 epochs, batch 32, 224 px; chosen on
+           parts of seg_train, see docs/training.md. (The exercise this comes from: Adam 1e-5, batch 128, 10
+           epochs.)
 Published  0.93 test accuracy on the full set, by that exercise
-Measured   see the table in README.md
+Measured   0.937, 0.930, 0.937 of 300 test photographs with one thread (seeds 0, 1, 2), 0.927 with two (seed
+           0); three photographs are 0.01. See docs/training.md
 """
 
 _base_ = ['_base_/runtime.py']
@@ -21,7 +23,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=32,
     num_workers=2,
     dataset=dict(
         type='ImageFolder',
@@ -42,9 +44,9 @@ val_dataloader = dict(
     ),
 )
 
-train_cfg = dict(max_epochs=3)
+train_cfg = dict(max_epochs=4)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-schedule = dict(warmup=1 / 3, warmup_from=0.04, decay='cosine', lowest=1e-6)
+schedule = dict(warmup=0.1, warmup_from=0.04, decay='cosine', lowest=1e-6)

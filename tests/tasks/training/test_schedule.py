@@ -27,7 +27,6 @@ def poly(end: int) -> list[dict[str, Any]]:
 
 # What these configs said when their schedules were written in epochs.
 IN_EPOCHS = {
-    'linear_intel': (3, warmed(0.04, 1, 3, 1e-6)),
     'linear_imagenet': (
         300,
         [
