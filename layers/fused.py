@@ -114,8 +114,8 @@ def computes(x: Tensor) -> bool:
     return (
         x.dtype in (torch.bfloat16, torch.float32)
         and x.ndim == 4
-        and x.is_contiguous(memory_format=torch.channels_last)
         and _wants(x)
+        and x.is_contiguous(memory_format=torch.channels_last)
         and compiles(x.dtype)
     )
 

@@ -47,10 +47,17 @@ class _Kept:
         self.recipe = recipe
 
 
+class _Saved:
+    """A map that is kept as it is. With hooks torch no longer looks whether it was changed in place."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.version = tensor, tensor._version
+
+
 def _pack(tensor: Tensor) -> Any:
     entry = _known.get(tensor.data_ptr()) if _known else None
     if entry is None:
-        return tensor
+        return _Saved(tensor)
     made, version, recipe = entry[0](), entry[1], entry[2]
     same = (
         made is not None
@@ -59,8 +66,16 @@ def _pack(tensor: Tensor) -> Any:
         and tensor.shape == made.shape
         and tensor.stride() == made.stride()
     )
-    return _Kept(recipe) if same else tensor
+    return _Kept(recipe) if same else _Saved(tensor)
 
 
-def _unpack(kept: Any) -> Tensor:
-    return kept.recipe() if isinstance(kept, _Kept) else kept
+def _unpack(kept: _Kept | _Saved) -> Tensor:
+    """Return the map; RuntimeError, as torch's own, where a change in place has made it another."""
+    if isinstance(kept, _Kept):
+        return kept.recipe()
+    if kept.tensor._version != kept.version:
+        raise RuntimeError(
+            'one of the variables needed for gradient computation has been modified by an inplace operation: '
+            f'{tuple(kept.tensor.shape)} is at version {kept.tensor._version}; expected version {kept.version}'
+        )
+    return kept.tensor

@@ -206,6 +206,7 @@ def test_without_gradients_or_under_transforms_torch_computes() -> None:
         return x.sum()
 
     torch.func.grad(loss)(x.detach())
+    torch.vmap(lambda x: x.sum() * fits(x, norm))(torch.stack([x, x]))
 
 
 @needs_numba

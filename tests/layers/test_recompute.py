@@ -67,3 +67,13 @@ def test_a_map_that_was_changed_in_place_is_kept_as_it_is() -> None:
         made.mul_(2)
         (made * weight).sum().backward()
     torch.testing.assert_close(weight.grad, made.sum((0, 2, 3)).detach()[:, None, None])
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_what_torch_refuses_for_a_change_in_place_is_refused_here(fused: bool) -> None:
+    x = torch.randn(2, 8, 5, 5, requires_grad=True)
+    with fused_kernels(fused), recompute():
+        made = x.sigmoid()  # whose gradient needs what it returned
+        made += 1
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        made.sum().backward()
