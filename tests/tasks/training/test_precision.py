@@ -46,7 +46,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def same(one: Path, other: Path) -> bool:
-    return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.usefixtures('has_bfloat16')
