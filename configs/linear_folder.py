@@ -4,7 +4,7 @@ Data       my_pictures/<class>/*.jpg, with or without train, val and test above,
            docs/own_pictures.md. Without a split a fifth of every class is set aside and noted in split.json
 Command    python tools/train.py configs/linear_folder.py --data-root my_pictures
            without a network: --cfg-options model.backbone.pretrained=mobilenet_v2-7ebf99e0.pth
-Recipe     that of linear_intel.py, over 10 epochs
+Recipe     that of linear_intel.py at 5e-4, over 10 epochs
 Published  nothing: it is your data
 """
 
@@ -39,7 +39,7 @@ val_dataloader = dict(
 )
 
 train_cfg = dict(max_epochs=10)
-min_steps = 80  # in which linear_intel.py has learnt six scenes; a shorter run says so before it starts
+min_steps = 80  # in which Intel's six scenes were learnt at batch 64; a shorter run says so before it starts
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),

@@ -59,14 +59,15 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 or float (B, 3, H, W) in 0..255 -> float of the same shape and memory format."""
         exported = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
-        if exported or images.device.type != 'cpu' or not _lies_in_rows(images):
+        if exported or images.device.type != 'cpu' or images.requires_grad or not _lies_in_rows(images):
             return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
         # Of channels_last memory torch computes three numbers at a time, one pixel's; here a row of pixels.
         # The same bits in a quarter of the time.
         batch, channels, height, width = images.shape
         rows = images.permute(0, 2, 3, 1).reshape(batch * height, width * channels)
         scale, shift = (each.flatten().repeat(width) for each in (self.scale, self.shift))
-        normalised = torch.addcmul(shift, rows.to(self.scale.dtype), scale)
+        normalised = rows.to(self.scale.dtype, copy=True)  # float pictures are the caller's
+        torch.addcmul(shift, normalised, scale, out=normalised)
         return normalised.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def undo(self, images: Tensor) -> Tensor:
