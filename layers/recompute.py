@@ -73,9 +73,10 @@ def _unpack(kept: _Kept | _Saved) -> Tensor:
     """Return the map; RuntimeError, as torch's own, where a change in place has made it another."""
     if isinstance(kept, _Kept):
         return kept.recipe()
-    if kept.tensor._version != kept.version:
+    tensor, version = kept.tensor, kept.version
+    if tensor._version != version:
         raise RuntimeError(
             'one of the variables needed for gradient computation has been modified by an inplace operation: '
-            f'{tuple(kept.tensor.shape)} is at version {kept.tensor._version}; expected version {kept.version}'
+            f'{tuple(tensor.shape)} is at version {tensor._version}; expected version {version}'
         )
-    return kept.tensor
+    return tensor
