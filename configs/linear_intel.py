@@ -8,8 +8,8 @@ Recipe     ImageNet weights, AdamW 3e-4 with warm-up and cosine over 4 epochs, b
            parts of seg_train, see docs/training.md. (The exercise this comes from: Adam 1e-5, batch 128, 10
            epochs.)
 Published  0.93 test accuracy on the full set, by that exercise
-Measured   0.937, 0.930, 0.937 of 300 test photographs with one thread (seeds 0, 1, 2), 0.927 with two (seed
-           0); three photographs are 0.01. See docs/training.md
+Measured   0.937, 0.930, 0.937 of 300 test photographs with one thread (seeds 0, 1, 2), 0.927, 0.927, 0.937
+           with two; three photographs are 0.01. See docs/training.md
 """
 
 _base_ = ['_base_/runtime.py']
