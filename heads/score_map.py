@@ -28,6 +28,7 @@ class ScoreMap(NamedTuple):
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # whoever asks first: training wants it too
 def line(cells: int, pixels: int, kept: int, size: int, *, align_corners: bool) -> Tensor:
     """Return what each cell of a line counts in each of its pixels, float32 (size, cells); not to be changed.
 
@@ -43,6 +44,7 @@ def line(cells: int, pixels: int, kept: int, size: int, *, align_corners: bool) 
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def neighbours(cells: int, pixels: int, *, align_corners: bool) -> tuple[Tensor, Tensor]:
     """Return the cells that each pixel of an enlarged line lies between; not to be changed.
 

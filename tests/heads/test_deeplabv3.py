@@ -143,6 +143,18 @@ def test_loss_is_torchs_cross_entropy_of_the_enlarged_scores(weights: list | Non
     torch.testing.assert_close(losses['pixel_accuracy'], right)
 
 
+def test_a_prediction_before_it_does_not_disturb_training() -> None:
+    head = DeepLabV3Head((4,), (16,), num_classes=3)
+    logits = torch.randn(1, 3, 3, 4, requires_grad=True)
+    sizes: dict = {'input_size': (39, 53), 'content_sizes': [None]}
+    with torch.inference_mode():
+        head.score_maps(logits.detach(), [(39, 53)], **sizes)
+        head.loss(logits, torch.zeros(1, 39, 53, dtype=torch.uint8))
+    with fused_kernels():
+        head.loss(logits, torch.zeros(1, 39, 53, dtype=torch.uint8))['loss_pixel'].backward()
+    assert logits.grad is not None
+
+
 @pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('weights', [None, [0.5, 2.0, 1.0]])
 def test_hard_pixels_average_the_largest_losses(weights: list | None, fused: bool) -> None:
