@@ -8,7 +8,7 @@ DEMOS := linear ssdlite deeplabv3
 .PHONY: demo test test-layers test-slow test-export kills lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Kestrel needs Python 3.10 or newer, this is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Falconet needs Python 3.10 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
@@ -73,7 +73,7 @@ test-export: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt typing-extensions pydantic
 	test -f $(ORT_WEB).tgz || npm pack --silent $(subst web-,web@,$(ORT_WEB)) || echo 'no npm, or no network: the page is not tested unless its files were given before'
 	$(BIN)/python -m pytest -rs -m 'not slow' tests/deploy/test_mobile.py tests/deploy/test_coreml.py tests/deploy/test_int8.py tests/deploy/memory
-	test ! -f $(ORT_WEB).tgz || export KESTREL_WEB_RUNTIME=$(ORT_WEB).tgz; $(BIN)/python -m pytest -rs -m 'not slow' tests/deploy/test_web.py
+	test ! -f $(ORT_WEB).tgz || export FALCONET_WEB_RUNTIME=$(ORT_WEB).tgz; $(BIN)/python -m pytest -rs -m 'not slow' tests/deploy/test_web.py
 
 # Trainings that are killed and continued: about 40 minutes.
 kills: $(READY)

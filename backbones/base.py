@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-BACKBONES = Registry('backbone', scope='mmengine', locations=['backbones'])
+BACKBONES = Registry('backbone', scope='mmengine', locations=['falconet.backbones'])
 
 
 class Backbone(nn.Module, ABC):
@@ -38,7 +38,7 @@ class Backbone(nn.Module, ABC):
             without weights.
         wiring: of the class: options that change what is computed but neither name nor shape of a tensor,
             with their defaults. Two backbones that differ in one cannot share weights.
-        option_values: of the class: what a checkpoint may set, a type of `layers.options` for each option.
+        option_values: of the class: what a checkpoint may set, a type of `core.options` for each option.
             Nothing that names a file or an address. None: numbers and switches only.
     """
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.mobilenetv2 import InvertedResidual, MobileNetV2
+from falconet.backbones.mobilenetv2 import InvertedResidual, MobileNetV2
 
 
 def parameters(*modules: nn.Module, norms: bool = True) -> int:

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones.base import BACKBONES, Backbone
-from backbones.table2 import OUTPUT_STRIDES, STAGES, TAP_NAMES, plan_network
-from backbones.weights.load import load_pretrained, read_weights, settle
-from layers import ConvNormActivation, LenientBatchNorm2d
-from layers.conv import PADDINGS, in_turn
-from layers.options import SHARE, SWITCH, TEXT, check_options, number, one_of, sequence, whole
+from falconet.backbones.base import BACKBONES, Backbone
+from falconet.backbones.table2 import OUTPUT_STRIDES, STAGES, TAP_NAMES, plan_network
+from falconet.backbones.weights.load import load_pretrained, read_weights, settle
+from falconet.core.options import SHARE, SWITCH, TEXT, check_options, number, one_of, sequence, whole
+from falconet.layers import ConvNormActivation, LenientBatchNorm2d
+from falconet.layers.conv import PADDINGS, in_turn
 
 SHORTCUTS = ('bottleneck', 'expansion', 'none')
 

@@ -16,10 +16,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from backbones.base import BACKBONES, Backbone
-from backbones.weights.files import read_state_dict
-from backbones.weights.load import LoadReport
-from layers.options import (
+from falconet.backbones.base import BACKBONES, Backbone
+from falconet.backbones.weights.files import read_state_dict
+from falconet.backbones.weights.load import LoadReport
+from falconet.core.options import (
     MAPPING,
     SHARE,
     SWITCH,

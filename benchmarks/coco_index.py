@@ -65,13 +65,13 @@ def memory_mb() -> float:
 
 
 def measure_ours(path: Path) -> dict[str, float]:
-    """Load with Kestrel; then read every sample's boxes in a forked process."""
+    """Load with Falconet; then read every sample's boxes in a forked process."""
     from multiprocessing import get_context
 
     import numpy as np
 
-    from tasks.data.annotations import Problems
-    from tasks.data.formats.coco import read_coco
+    from falconet.datasets.annotations import Problems
+    from falconet.datasets.formats.coco import read_coco
 
     before, begin = memory_mb(), time.perf_counter()
     found = read_coco([path], [path.parent], categories=None, problems=Problems())
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=1)
     parser.add_argument('--side', choices=('ours', 'theirs'), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    path = arguments.annotations or Path(tempfile.gettempdir()) / 'kestrel_synthetic_coco.json'
+    path = arguments.annotations or Path(tempfile.gettempdir()) / 'falconet_synthetic_coco.json'
     if arguments.side:
         finish(measure_ours(path) if arguments.side == 'ours' else measure_theirs(path))
     if arguments.synthetic:

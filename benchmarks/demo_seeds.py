@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 CONFIGS = [f'configs/demo/{name}_demo.py' for name in ('linear', 'ssdlite', 'deeplabv3')]
 SPLITS = ('val', 'test')
 MAIN_SCORES = ('top1', 'AP', 'miou')  # of the three tasks, in a report's spelling
@@ -56,7 +56,7 @@ def run(config: str, seed: int, folder: Path, options: list[str]) -> dict[str, A
 
 def score(config_file: str, checkpoint: Path, split: str) -> dict[str, float]:
     """Return the scores of a checkpoint on 'val' or 'test' of its config's data."""
-    from tasks import evaluate, load_config
+    from falconet import evaluate, load_config
 
     config = load_config(config_file)
     if split == 'val':
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo_seeds', metavar='DIR')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for the trainings')
     arguments = parser.parse_args()
-    from tasks.training.cpu import tune_cpu
+    from falconet.engine.cpu import tune_cpu
 
     tune_cpu()
     os.chdir(ROOT)  # the configs' data lies there

@@ -1,4 +1,4 @@
-"""What `layers.depthwise` saves: training steps with and without it, in turn, on a CPU.
+"""What `layers.fast.depthwise` saves: training steps with and without it, in turn, on a CPU.
 
     python benchmarks/depthwise.py                     # MobileNetV2 1.0, 224 px, bfloat16
     python benchmarks/depthwise.py --output-stride 16  # dilated, as DeepLabv3 trains it; also 8
@@ -25,9 +25,9 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    from backbones import MobileNetV2
-    from layers.depthwise import fast_depthwise
-    from tasks.training.cpu import tune_cpu
+    from falconet.backbones import MobileNetV2
+    from falconet.engine.cpu import tune_cpu
+    from falconet.layers.fast.depthwise import fast_depthwise
 
     tune_cpu()
     backbone = MobileNetV2(taps=('stage7',), output_stride=arguments.output_stride)

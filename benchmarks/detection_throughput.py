@@ -3,7 +3,7 @@
     python benchmarks/detection_throughput.py --data-root data/coco
 
 Both sides train an SSDLite at 320 px on the same COCO images with the same batch size and number of workers.
-Ours is `tasks.training.train` with `configs/ssdlite_coco.py`, hooks and logging included: MobileNetV2, 788.8M
+Ours is `engine.train` with `configs/ssdlite_coco.py`, hooks and logging included: MobileNetV2, 788.8M
 multiply-adds. Theirs is torchvision's `ssdlite320_mobilenet_v3_large` (about 0.58G multiply-adds) in the
 loop and with the augmentation of its `references/detection` ("ssdlite" preset), float32. The networks
 differ, so images per second times multiply-adds per image is compared as well. Predicting:
@@ -22,7 +22,7 @@ ANNOTATIONS = 'annotations/instances_train2017.json'
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train with Kestrel's runner."""
+    """Train with Falconet's runner."""
     return time_ours('configs/ssdlite_coco.py', arguments)
 
 
@@ -104,7 +104,7 @@ def detector() -> Any:
     """Build the untrained model of `configs/ssdlite_coco.py` for 80 classes."""
     from measuring import ROOT
 
-    from tasks.build import build_model, load_config
+    from falconet.tasks.build import build_model, load_config
 
     config = load_config(ROOT / 'configs/ssdlite_coco.py', ['model.backbone.pretrained=None'])
     return build_model(config, classes=[f'class {index}' for index in range(80)]).eval()

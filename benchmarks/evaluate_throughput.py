@@ -59,9 +59,9 @@ with torch.no_grad():
 )
 OURS = """
 import sys
-from deploy.quick import quicken
-from tasks import load_model
-from tasks.data.folders import find_images
+from falconet.deploy.openvino_eval import quicken
+from falconet import load_model
+from falconet.datasets.files import find_images
 model = load_model(sys.argv[2])
 if sys.argv[3] == 'auto':
     quicken(model, len(find_images([sys.argv[1]])), print)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 PATIENCE = 240  # seconds after which a process counts as hanging
 EPOCHS = 3
 COMMON = [
@@ -219,7 +219,7 @@ def is_running(pid: int) -> bool:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What must not depend on kills: weights and optimiser to the bit, positions, scores, the report."""
-    from tasks.checkpoints.file import read_checkpoint
+    from falconet.checkpoints.file import read_checkpoint
 
     content = read_checkpoint(folder / 'last.pth')
     kept = {key: content[key] for key in ('state_dict', 'training', 'metrics', 'epoch', 'iter')}

@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing a run of Kestrel's runner, and two sides that take turns.
+"""What the benchmarks share: timing a run of Falconet's runner, and two sides that take turns.
 
 Each measurement is a process of its own; the sides alternate, so that a busy machine disturbs both. The first
 iterations of each are left out.
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 WARM_UP = 3
 
 
 def time_training(
     config: str, *, options: Sequence[str], data_root: str, batch_size: int, iterations: int
 ) -> dict[str, float]:
-    """Train with Kestrel's runner, hooks and logging included, and time every iteration from end to end.
+    """Train with Falconet's runner, hooks and logging included, and time every iteration from end to end.
 
     Returns:
         What `summarise` returns, and which share of the time went into the model, into its head's loss, into
@@ -31,7 +31,7 @@ def time_training(
     """
     from mmengine.hooks import Hook
 
-    from tasks import load_config, train
+    from falconet import load_config, train
 
     ends: list[float] = []
     inside: list[float] = []  # seconds in the model's train_step
@@ -99,7 +99,7 @@ def time_training(
 
 def skip_float32(runner: Any) -> None:
     """Compute in bfloat16 at once, as with pretrained weights, which measurements leave out."""
-    from tasks.training.hooks.precision import PrecisionHook
+    from falconet.engine.hooks.precision import PrecisionHook
 
     for hook in runner.hooks:
         if isinstance(hook, PrecisionHook):

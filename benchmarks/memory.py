@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from backbones import MobileNetV2
-from deploy.memory import RULES, Search, memory_size
+from falconet.backbones import MobileNetV2
+from falconet.deploy.memory import RULES, Search, memory_size
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
 SIZES = (96, 128, 160, 192, 224)
@@ -97,10 +97,10 @@ def print_plans(found: list[dict[str, Any]]) -> None:
 
 def micro(arguments: argparse.Namespace) -> None:
     """Print what TFLite-Micro allocates for a backbone, without a plan and by several."""
-    from deploy.memory.flatbuffer import arena_of
-    from deploy.memory.program import search_for
-    from deploy.memory.rewrite import rewrite
-    from tasks import load_model
+    from falconet import load_model
+    from falconet.deploy.memory.flatbuffer import arena_of
+    from falconet.deploy.memory.program import search_for
+    from falconet.deploy.memory.rewrite import rewrite
 
     model: Any = load_model(arguments.checkpoint)
     search = Search(model.backbone, search_for(model, int8=True).size, RULES['micro'], most_slices=1)
@@ -125,7 +125,7 @@ def micro(arguments: argparse.Namespace) -> None:
 
 def int8_backbone(content: bytes, search: Search) -> bytes:
     """Return an INT8 file without what normalises the picture, which comes in int8, and without the head."""
-    from deploy.memory.flatbuffer import File
+    from falconet.deploy.memory.flatbuffer import File
 
     file = File(content)
     network = file.convolutions()[: sum(_count(unit) for unit in search.units)]
@@ -142,7 +142,7 @@ def _count(unit: Any) -> int:
 
 def operators(content: bytes) -> int:
     """Return how many operators a file has."""
-    from deploy.memory.flatbuffer import File
+    from falconet.deploy.memory.flatbuffer import File
 
     return len(File(content).graph.operators)
 
@@ -164,7 +164,7 @@ def measured_arena(content: bytes) -> int:
     """Return the bytes from the first tensor to the last as LiteRT lays them out, without XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-not-found]
 
-    from deploy.memory.flatbuffer import File
+    from falconet.deploy.memory.flatbuffer import File
 
     file = File(content)
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -183,9 +183,9 @@ def measure(arguments: argparse.Namespace) -> None:
     """Write a plan into a file and print both files' arenas, answers and times."""
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
 
-    from deploy.memory.flatbuffer import File, arena_of
-    from deploy.memory.program import fitted
-    from tasks import load_model
+    from falconet import load_model
+    from falconet.deploy.memory.flatbuffer import File, arena_of
+    from falconet.deploy.memory.program import fitted
 
     before = Path(arguments.plain).read_bytes()
     model: Any = load_model(arguments.checkpoint)
@@ -226,8 +226,8 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def pictures_of(folder: str | None, model: Any, size: list[int]) -> np.ndarray:
     """Return pictures of a folder as the network takes them, or 20 of noise, uint8 (N, H, W, 3)."""
-    from tasks.answer import to_image
-    from tasks.data.folders import find_images
+    from falconet.datasets.files import find_images
+    from falconet.tasks.predictor import to_image
 
     if folder is None:
         return np.random.default_rng(0).integers(0, 256, (20, *size[1:]), np.uint8)
@@ -270,6 +270,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

@@ -29,7 +29,7 @@ def owner(file: str, function: str) -> str:
         return 'operators and waiting, in C'
     if Path(file).is_relative_to(ROOT) and (room := Path(file).relative_to(ROOT).parts[0]) in OURS:
         # What calls a compiled kernel has the kernel's time as its own.
-        return 'kernels' if 'kernels' in Path(file).parts else f'Kestrel, {room}'
+        return 'kernels' if 'kernels' in Path(file).parts else f'Falconet, {room}'
     return next((name for name in ('mmengine', 'torch') if name in Path(file).parts), 'other Python')
 
 
@@ -40,12 +40,14 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--iterations', type=int, default=50)
     parser.add_argument('--workers', type=int, default=2)
-    parser.add_argument('--show', type=int, default=12, help="Kestrel's and mmengine's most costly functions")
+    parser.add_argument(
+        '--show', type=int, default=12, help="Falconet's and mmengine's most costly functions"
+    )
     arguments = parser.parse_args()
 
     from mmengine.hooks import Hook
 
-    from tasks import load_config, train
+    from falconet import load_config, train
 
     profile = cProfile.Profile()
     times: list[float] = []
@@ -91,7 +93,7 @@ def report(profile: cProfile.Profile, seconds: float, arguments: argparse.Namesp
         whose = owner(file, function)
         own = max(0.0, own - count * charged)
         seconds_of[whose] += own
-        if whose.startswith(('Kestrel', 'mmengine')):
+        if whose.startswith(('Falconet', 'mmengine')):
             place = f'{"/".join(Path(file).parts[-3:])}:{line} {function}'
             functions.append((own, f'{count / arguments.iterations:8.1f} calls a step  {place}'))
     total = sum(seconds_of.values())

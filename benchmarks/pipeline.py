@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ['OMP_NUM_THREADS'] = '1'
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 BATCH = 16
 SCALE = (0.5, 1.0)
@@ -59,10 +59,10 @@ def ours(root: Path, split: str, cache: dict[str, Any] | None = None) -> Callabl
     """Return what makes a batch of some pictures in some epoch, as training gets it."""
     import torch
 
-    from tasks.classification.dataset import ImageFolder
-    from tasks.data.reading import reading_of
-    from tasks.data.samples import SampleKey, collate
-    from tasks.normalise import Normalise
+    from falconet.datasets.classification.dataset import ImageFolder
+    from falconet.datasets.images.reading import reading_of
+    from falconet.datasets.samples import SampleKey, collate
+    from falconet.tasks.normalise import Normalise
 
     augment = [
         {'type': 'RandomResizedCrop', 'size': (224, 224), 'scale': SCALE},
@@ -151,14 +151,14 @@ def main() -> None:
     import cv2
     import torch
 
-    from tasks.training.cpu import tune_cpu
+    from falconet.engine.cpu import tune_cpu
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     tune_cpu()
     root = Path(arguments.data_root)
     sides = {
-        'Kestrel': ours(root, 'seg_train'),
+        'Falconet': ours(root, 'seg_train'),
         'torchvision, tensors': theirs(root / 'seg_train', on_tensors=True),
         'torchvision, Pillow': theirs(root / 'seg_train', on_tensors=False),
     }
@@ -168,8 +168,10 @@ def main() -> None:
         folder = Path(scratch) / 'large'
         enlarge(list(spread(photographs, arguments.large)), folder)
         sides = {
-            'Kestrel': ours(Path(scratch), 'large'),
-            'Kestrel, cached': ours(Path(scratch), 'large', {'limit': '500MB', 'folder': f'{scratch}/cache'}),
+            'Falconet': ours(Path(scratch), 'large'),
+            'Falconet, cached': ours(
+                Path(scratch), 'large', {'limit': '500MB', 'folder': f'{scratch}/cache'}
+            ),
             'torchvision, tensors': theirs(folder, on_tensors=True),
             'torchvision, Pillow': theirs(folder, on_tensors=False),
         }

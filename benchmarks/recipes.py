@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 
 Options = dict[str, Any]  # config keys, dotted; 'more' holds transforms to put behind the config's own
 AUGMENT = 'train_dataloader.dataset.augment'
@@ -152,8 +152,8 @@ def change(config: Any, options: Options) -> None:
 
 def train_one(comparison: Comparison, name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Train a variant, or 'teacher', in this process."""
-    from tasks import load_config, train
-    from tasks.schema import check_config
+    from falconet import load_config, train
+    from falconet.core.schema import check_config
 
     config = load_config(ROOT / comparison.config)
     of_teacher = name == 'teacher'

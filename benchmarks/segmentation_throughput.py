@@ -4,7 +4,7 @@
 
 Training: both sides train DeepLabv3 without pyramid on MobileNetV2 1.0 at output stride 16 (2.11 M
 parameters, 21 classes) on the same images with the same crop, batch size and number of workers. Ours is
-`tasks.training.train` with `configs/deeplabv3_voc.py`, hooks and logging included. Theirs is the loop of
+`engine.train` with `configs/deeplabv3_voc.py`, hooks and logging included. Theirs is the loop of
 torchvision's segmentation reference: `torchvision.models.segmentation.DeepLabV3` around torchvision's
 MobileNetV2, dilated alike, and our head, which it lacks; its transforms (random resize, flip, crop, float,
 normalise), float32, SGD. Each measurement is a process of its own; they alternate, so that a busy machine
@@ -39,7 +39,7 @@ def options(arguments: argparse.Namespace) -> list[str]:
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train with Kestrel's runner."""
+    """Train with Falconet's runner."""
     return time_training(
         CONFIG,
         options=options(arguments),
@@ -59,10 +59,10 @@ def measure_theirs(arguments: argparse.Namespace) -> dict[str, float]:
     from torchvision.models.segmentation import DeepLabV3
     from torchvision.transforms import v2
 
-    from backbones import MobileNetV2
-    from heads import DeepLabV3Head
-    from tasks.data.formats.masks import read_mask
-    from tasks.segmentation.dataset import VOCSegmentation
+    from falconet.backbones import MobileNetV2
+    from falconet.datasets.formats.masks import read_mask
+    from falconet.datasets.segmentation.dataset import VOCSegmentation
+    from falconet.heads import DeepLabV3Head
 
     class Backbone(nn.Module):
         """torchvision's layers, strided and dilated as ours are at output stride 16."""
@@ -137,11 +137,11 @@ def measure_evaluation(arguments: argparse.Namespace) -> dict[str, float]:
     """Time a whole evaluation, and the forward passes of the same batches alone."""
     import torch
 
-    from tasks.build import build_dataset, build_model, load_config
-    from tasks.checkpoints.foreign import load_weights
-    from tasks.data.loader import build_loader
-    from tasks.training.cpu import tune_cpu
-    from tasks.training.parts import build_metric
+    from falconet.checkpoints.external_weights import load_weights
+    from falconet.datasets.loader import build_loader
+    from falconet.engine.builders import build_metric
+    from falconet.engine.cpu import tune_cpu
+    from falconet.tasks.build import build_dataset, build_model, load_config
 
     config = load_config(ROOT / CONFIG, options(arguments))
     dataset = build_dataset(config, 'val_dataloader', root=Path(arguments.data_root), classes=None, seed=0)
@@ -174,8 +174,8 @@ def measure_memory(arguments: argparse.Namespace) -> dict[str, float]:
 
     import numpy as np
 
-    from tasks.build import build_model, load_config
-    from tasks.segmentation.dataset import VOC_CLASSES
+    from falconet.datasets.segmentation.dataset import VOC_CLASSES
+    from falconet.tasks.build import build_model, load_config
 
     model = build_model(load_config(ROOT / CONFIG, options(arguments)), classes=VOC_CLASSES).eval()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ['OMP_NUM_THREADS'] = '1'
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 BATCH, CLASSES, SHARD = 64, 100, 100_000_000
 LOADED = 6400  # pictures of a measurement of speed
@@ -60,7 +60,7 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float]:
 
 def pictures_per_second(data: Any) -> float:
     """Return the speed of training batches, in this process and by its processor time."""
-    from tasks.data.loader import build_loader
+    from falconet.datasets.loader import build_loader
 
     loader = build_loader(data, batch_size=BATCH, num_workers=0, training=True, seed=0)
     batches = iter(loader)
@@ -73,7 +73,7 @@ def pictures_per_second(data: Any) -> float:
 
 def first_batch(data: Any, start: int) -> tuple[float, list[float]]:
     """Return the seconds until the first of two workers' batches from `start` on, and their memory in MB."""
-    from tasks.data.loader import build_loader, close_loader
+    from falconet.datasets.loader import build_loader, close_loader
 
     loader = build_loader(data, batch_size=BATCH, num_workers=2, training=True, seed=0)
     loader.sampler.start = start  # type: ignore[attr-defined]
@@ -93,9 +93,9 @@ def main() -> None:
     parser.add_argument('--folder', help='for the pictures and shards; by default a temporary one')
     arguments = parser.parse_args()
 
-    from tasks.classification.dataset import ImageFolder
-    from tasks.classification.shards import ImageShards
-    from tasks.data.shards_write import pack
+    from falconet.datasets.classification.dataset import ImageFolder
+    from falconet.datasets.classification.shards import ImageShards
+    from falconet.datasets.shards.write import pack
 
     augment = [
         {'type': 'RandomResizedCrop', 'size': (64, 64), 'scale': (0.5, 1.0)},

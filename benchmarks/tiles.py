@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 DRAWN_FROM, IOU = 0.3, 0.5
 APART = 40  # pixels between two objects
 
@@ -31,7 +31,7 @@ def make_picture(
 
     The mask is uint8 (H, W): 0 background, then the demo's classes in their order.
     """
-    from tools import make_demo_data as demo
+    from falconet.tools import make_demo_data as demo
 
     rng = np.random.default_rng(seed)
     image = demo.paint_background(rng, height, width).astype(np.float32)
@@ -77,7 +77,7 @@ def count_found(result: object, boxes: np.ndarray, names: np.ndarray) -> tuple[i
 
 def mean_iou(mask: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
     """Return the mean IoU over the classes of some pixels."""
-    from tasks.segmentation.metric import count_pixels
+    from falconet.tasks.segmentation.metric import count_pixels
 
     classes = int(max(mask.max(), truth.max())) + 1
     pixels = count_pixels(truth[where][None], mask[where][None], classes)
@@ -87,7 +87,7 @@ def mean_iou(mask: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
 
 def pasted(model: Any, picture: np.ndarray, places: Sequence[Any]) -> np.ndarray:
     """Return the mask in which each pixel has the class of one tile."""
-    from tasks.segmentation.tiles import join_masks
+    from falconet.tasks.segmentation.tiles import join_masks
 
     parts = [picture[top:bottom, left:right].copy() for left, top, right, bottom in places]
     return join_masks([model.predict(part).mask for part in parts], places)
@@ -112,8 +112,8 @@ def main() -> None:
     arguments = parser.parse_args()
     import resource
 
-    from tasks.checkpoints.load import load_model
-    from tasks.data.tiles import tile_places
+    from falconet.checkpoints.load import load_model
+    from falconet.tasks.tiles import tile_places
 
     model = load_model(arguments.checkpoint)
     picture, boxes, names, truth = make_picture(

@@ -83,13 +83,13 @@ class Clock:
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train with Kestrel's runner."""
+    """Train with Falconet's runner."""
     import torch
     from mmengine.hooks import Hook
 
-    from tasks import load_config, train
-    from tasks.build import build_dataset
-    from tasks.data.samples import collate
+    from falconet import load_config, train
+    from falconet.datasets.samples import collate
+    from falconet.tasks.build import build_dataset
 
     options = [
         f'seed={arguments.seed}',

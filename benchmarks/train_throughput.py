@@ -18,7 +18,7 @@ from measuring import WARM_UP, alternate, compare, finish, summarise, time_ours
 
 
 def measure_ours(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train with Kestrel's runner."""
+    """Train with Falconet's runner."""
     return time_ours('configs/linear_intel.py', arguments)
 
 

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 RATE = 25
 PANNED = 3 * RATE  # frames of each photograph
 
@@ -78,10 +78,10 @@ def main() -> None:
 
     import torch
 
-    from tasks.checkpoints.load import load_model
-    from tasks.predict.video import _Film, predict_video
-    from tasks.training.cpu import tune_cpu
-    from tools.predict import fit
+    from falconet.checkpoints.load import load_model
+    from falconet.engine.cpu import tune_cpu
+    from falconet.engine.predict.video import _Film, predict_video
+    from falconet.tools.predict import fit
 
     tune_cpu()  # as the command does
     model = fit(load_model(arguments.checkpoint), None, arguments.engine)

@@ -4,3 +4,8 @@
 
 It imports `tasks`; only `tools` import it. Libraries of a format are imported where that format is used.
 """
+
+if __name__ == 'deploy':
+    raise ImportError(
+        'import falconet.deploy: by its bare name it would be a second copy, with registries of its own'
+    )

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.base import Head
-from heads.boxes import to_pixels
+from falconet.heads.base import Head
+from falconet.heads.boxes import to_pixels
 
 # Pixels of the longer side of a mask, where pictures may have any size. A network sees 513 or so.
 LONGEST = 1024

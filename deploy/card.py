@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.answers import LONGEST
-from deploy.description import Description, Values
-from deploy.int8.calibration import Calibration
-from deploy.int8.qat import Tuned
-from deploy.parity import LIMITS
-from tasks.errors import listing
-from tasks.outputs import MARK
+from falconet.core.errors import listing
+from falconet.core.names import MARK
+from falconet.deploy.answers import LONGEST
+from falconet.deploy.description import Description, Values
+from falconet.deploy.int8.calibration import Calibration
+from falconet.deploy.int8.qat import Tuned
+from falconet.deploy.parity import LIMITS
 
 
 @dataclass

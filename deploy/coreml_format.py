@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deploy.description import KEY
-from deploy.formats import INPUT, Run, Traced
-from deploy.plain_operators import in_plain_operators
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.core.names import NAME, NAMES
+from falconet.deploy.formats import INPUT, Run, Traced
+from falconet.deploy.plain_operators import in_plain_operators
 
 
 class PictureIn(nn.Module):
@@ -79,14 +79,17 @@ def write(traced: Traced, path: Path) -> None:
             compute_precision=coremltools.precision.FLOAT32,
             skip_model_load=True,
         )
-        model.user_defined_metadata[KEY] = traced.description
-        model.short_description = 'made by Kestrel; user-defined metadata "kestrel" says what goes in and out'
+        model.user_defined_metadata[NAME] = traced.description
+        model.short_description = (
+            'made by Falconet; user-defined metadata "falconet" says what goes in and out'
+        )
         model.save(str(path))
 
 
 def read(path: Path) -> str | None:
     """Return what the file says of itself."""
-    return package(path).user_defined_metadata.get(KEY)
+    metadata = package(path).user_defined_metadata
+    return next((metadata[name] for name in NAMES if name in metadata), None)
 
 
 def package(path: Path, *, ready: bool = False) -> Any:

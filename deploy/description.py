@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
-from tasks.data.augment import Augment
-from tasks.data.images import MAX_PIXELS
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.datasets.images.images import MAX_PIXELS
+from falconet.datasets.transforms.augment import Augment
+from falconet.deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
 
 FORMAT = 1
-KEY = 'kestrel'  # under which the formats hold it
 DATA_KEYS = (
     'data_root',
     'val_dataloader',
@@ -123,5 +122,5 @@ def read_description(text: str | None, path: Path) -> Description:
             f'{path}: its description is damaged ({place}: {first["msg"]}): export the checkpoint again'
         ) from error
     if description.format > FORMAT:
-        raise UserError(f'{path} was written by a newer Kestrel (format {description.format})')
+        raise UserError(f'{path} was written by a newer Falconet (format {description.format})')
     return description

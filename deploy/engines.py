@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deploy.description import Description, read_description
-from deploy.formats import Run, format_of
-from deploy.program import unnamed
-from heads.base import HEADS, Head
-from tasks.answer import Predictor, Predicts
-from tasks.checkpoints.trust import check_part, check_transforms
-from tasks.errors import UserError
-from tasks.registry import build
-from tasks.task import find_task
+from falconet.checkpoints.untrusted import check_part, check_transforms
+from falconet.core.errors import UserError
+from falconet.core.registry import build
+from falconet.deploy.description import Description, read_description
+from falconet.deploy.formats import Run, format_of
+from falconet.deploy.program import unnamed
+from falconet.heads.base import HEADS, Head
+from falconet.tasks.predictor import Predictor, Predicts
+from falconet.tasks.task import find_task
 
 LONGEST_REASON = 300  # letters of an engine's own words in a message
 NUMBERS = ('label', 'labels', 'mask')  # of classes, in a head's answer

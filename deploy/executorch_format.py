@@ -1,7 +1,7 @@
 """The format ExecuTorch: a `.pte` file for apps on Android and iOS, computed by XNNPACK.
 
 Lowered from torch.export's trace, for a fixed number of pictures. What names classes and task is a second
-method of the file, `kestrel`, which returns the JSON as bytes.
+method of the file, `falconet`, which returns the JSON as bytes.
 """
 
 import logging
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploy.description import KEY, read_description
-from deploy.formats import Run, Traced
-from deploy.plain_operators import in_plain_operators
+from falconet.core.names import NAME, NAMES
+from falconet.deploy.description import read_description
+from falconet.deploy.formats import Run, Traced
+from falconet.deploy.plain_operators import in_plain_operators
 
 
 def write(traced: Traced, path: Path) -> None:
@@ -30,7 +31,7 @@ def write(traced: Traced, path: Path) -> None:
         lowered: Any = to_edge_transform_and_lower(
             in_plain_operators(traced.program),
             partitioner=[XnnpackPartitioner()],
-            constant_methods={KEY: text},
+            constant_methods={NAME: text},
         )
         path.write_bytes(lowered.to_executorch().buffer)
     finally:
@@ -60,9 +61,10 @@ def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
 
 
 def _description(program: Any) -> str | None:
-    if KEY not in program.method_names:
+    names = [name for name in NAMES if name in program.method_names]
+    if not names:
         return None
-    return bytes(program.load_method(KEY).execute([])[0].numpy()).decode()
+    return bytes(program.load_method(names[0]).execute([])[0].numpy()).decode()
 
 
 def _load(content: bytes) -> Any:

@@ -14,26 +14,26 @@ import numpy as np
 import torch
 from mmengine.registry import METRICS
 
-from deploy.card import Written, write_card
-from deploy.description import DATA_KEYS, Description, Values
-from deploy.engines import ExportedModel
-from deploy.formats import BATCH, INPUT, Traced, find_format, trace
-from deploy.int8.calibration import Int8, choose
-from deploy.int8.prepare import prepare
-from deploy.int8.qat import Tuned, fine_tuned
-from deploy.int8.score import check_drop
-from deploy.memory.options import LITERT, formats_of_memory
-from deploy.memory.program import PlannedProgram, fitted, planned_program
-from deploy.parity import chosen_pictures, differences, examples, expected_answer, too_large
-from deploy.program import Program, check_amount
-from tasks.checkpoints.file import read_checkpoint
-from tasks.checkpoints.load import model_from_checkpoint
-from tasks.errors import UserError
-from tasks.model import VisionModel
-from tasks.outputs import check_writable
-from tasks.plain import to_plain
-from tasks.registry import find
-from tasks.training.evaluate import evaluate
+from falconet.checkpoints.file import read_checkpoint
+from falconet.checkpoints.load import model_from_checkpoint
+from falconet.core.errors import UserError
+from falconet.core.owned_files import check_writable
+from falconet.core.plain_values import to_plain
+from falconet.core.registry import find
+from falconet.deploy.card import Written, write_card
+from falconet.deploy.description import DATA_KEYS, Description, Values
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.formats import BATCH, INPUT, Traced, find_format, trace
+from falconet.deploy.int8.calibration import Int8, choose
+from falconet.deploy.int8.prepare import prepare
+from falconet.deploy.int8.qat import Tuned, fine_tuned
+from falconet.deploy.int8.score import check_drop
+from falconet.deploy.memory.options import LITERT, formats_of_memory
+from falconet.deploy.memory.program import PlannedProgram, fitted, planned_program
+from falconet.deploy.parity import chosen_pictures, differences, examples, expected_answer, too_large
+from falconet.deploy.program import Program, check_amount
+from falconet.engine.evaluate import evaluate
+from falconet.tasks.model import VisionModel
 
 CARD = 'model_card.md'
 
@@ -58,7 +58,7 @@ def export(
     own data, and may not lose more than was allowed.
 
     Args:
-        checkpoint: a Kestrel checkpoint.
+        checkpoint: a Falconet checkpoint.
         formats: names of `deploy.formats.FORMATS`.
         out: folder to write to; the files are called as the checkpoint.
         size: (height, width) of the pictures, or 'any'; the transforms are then part of the program. None:
@@ -68,7 +68,7 @@ def export(
         check: pictures and folders to compare on, at most `CHECKED` pictures; by default generated ones.
         data_root: where the checkpoint's data lies; checkpoint and files are then scored on it. In INT8 they
             always are, by default on the data where the config says that it lies.
-        overwrite: replace files in `out` that Kestrel did not make.
+        overwrite: replace files in `out` that Falconet did not make.
         int8: quantise, and how; the files are then called `<checkpoint>_int8`.
         memory: bytes that activations may take, see docs/memory.md; the picture is then the network's input.
 
@@ -198,7 +198,7 @@ def converted(checkpoint: str | Path, engine: str) -> Path:
     parts = [checkpoint, *sorted(Path(__file__).parent.glob('*.py'))]
     key = ' '.join([engine, torch.__version__, *map(sha256, parts)])
     base = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    folder = base / 'kestrel' / hashlib.sha256(key.encode()).hexdigest()
+    folder = base / 'falconet' / hashlib.sha256(key.encode()).hexdigest()
     found = sorted(folder.glob(f'*{name.ending}'))
     return found[0] if found else export(checkpoint, [engine], out=folder)[0].path
 
@@ -300,7 +300,7 @@ def _keep_within(
     memory: int, written: Written, model: VisionModel, description: Description, *, int8: bool, raw: bool
 ) -> dict[str, Any]:
     """Write a plan into a file that has been written, and return what its description now says of memory."""
-    from deploy.litert_format import with_description
+    from falconet.deploy.litert_format import with_description
 
     content, plan, arena = fitted(written.path.read_bytes(), model, memory, int8=int8, raw=raw)
     facts = {**plan.facts(memory), 'arena': arena}

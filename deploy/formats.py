@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from deploy.program import Program
-from tasks.errors import UserError, closest
+from falconet.core.errors import UserError, closest
+from falconet.deploy.program import Program
 
 INPUT = 'pictures'
 BATCH = 'batch'
@@ -94,7 +94,7 @@ class Format:
                 f'{"writing" if writing else "running"} the format {self.name} needs {", ".join(missing)}, '
                 f"not installed here: pip install -c constraints.txt -e '.[{self.name}]'{self.hint}"
             )
-        return importlib.import_module(f'deploy.{self.name}_format')
+        return importlib.import_module(f'falconet.deploy.{self.name}_format')
 
 
 FORMATS = {

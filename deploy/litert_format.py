@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploy.description import KEY
-from deploy.formats import Run, Traced
-from deploy.plain_operators import in_plain_operators
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.core.names import NAME, NAMES
+from falconet.deploy.formats import Run, Traced
+from falconet.deploy.plain_operators import in_plain_operators
 
 SIGNATURE = 'serving_default'
 
@@ -31,7 +31,7 @@ def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray], *, al
 
     `all_maps`: see `deploy.int8.litert_int8.quantised`.
     """
-    from deploy.int8.litert_int8 import quantised
+    from falconet.deploy.int8.litert_int8 import quantised
 
     content = quantised(_converted(traced, path), pictures, all_maps=all_maps)
     path.write_bytes(with_description(content, traced.description))
@@ -59,14 +59,14 @@ def with_description(content: bytes, description: str) -> bytes:
         if each.data is None and each.size:
             each.data = np.frombuffer(content, np.uint8, each.size, each.offset)
             each.offset = each.size = 0
-    others = [each for each in model.metadata or [] if each.name.decode() != KEY]
+    others = [each for each in model.metadata or [] if each.name.decode() not in NAMES]
     for each in model.metadata or []:
         if each not in others:
             model.buffers[each.buffer].data = None
     entry: Any = schema.MetadataT()
     buffer: Any = schema.BufferT()
     buffer.data = np.frombuffer(description.encode(), np.uint8)
-    entry.name, entry.buffer = KEY, len(model.buffers)
+    entry.name, entry.buffer = NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*others, entry]
     builder = flatbuffers.Builder(len(content) + len(description) + 1024)
@@ -84,7 +84,7 @@ def read(path: Path) -> str | None:
     model: Any = schema.Model.GetRootAs(content, 0)
     for place in range(model.MetadataLength()):
         entry = model.Metadata(place)
-        if entry.Name().decode() == KEY:
+        if entry.Name().decode() in NAMES:
             return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
     return None
 

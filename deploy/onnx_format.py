@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import torch
 
-import heads.detections
-from deploy.description import KEY
-from deploy.formats import INPUT, Run, Traced
+import falconet.heads.nms_op
+from falconet.core.names import NAME, NAMES
+from falconet.deploy.formats import INPUT, Run, Traced
 
-assert heads.detections  # defines kestrel::suppress
+assert falconet.heads.nms_op  # defines falconet::suppress
 
 OPSET = 20
 ABSENT = -3e38  # the score of what was suppressed: below any other in float32
@@ -31,11 +31,11 @@ def write(traced: Traced, path: Path) -> None:
 
 def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
     """Write a `.onnx` file in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
-    from deploy.int8.onnx_int8 import quantised
+    from falconet.deploy.int8.onnx_int8 import quantised
 
     model = quantised(translated(traced), pictures)
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {KEY: traced.description})
+    onnx.helper.set_model_props(model, {NAME: traced.description})
     onnx.save(model, path)
 
 
@@ -49,7 +49,7 @@ def translated(traced: Traced) -> onnx.ModelProto:
         opset_version=OPSET,
         input_names=[INPUT],
         output_names=list(traced.outputs),
-        custom_translation_table={torch.ops.kestrel.suppress.default: suppress},
+        custom_translation_table={torch.ops.falconet.suppress.default: suppress},
         external_data=False,
         verbose=False,
     )
@@ -66,14 +66,15 @@ def translated(traced: Traced) -> onnx.ModelProto:
         for size, name in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
             if isinstance(name, str):
                 size.dim_param = name
-    onnx.helper.set_model_props(model, {KEY: traced.description})
+    onnx.helper.set_model_props(model, {NAME: traced.description})
     onnx.checker.check_model(model)
     return model
 
 
 def read(path: Path) -> str | None:
     """Return what the file says of itself."""
-    return {each.key: each.value for each in _load(path).metadata_props}.get(KEY)
+    metadata = {entry.key: entry.value for entry in _load(path).metadata_props}
+    return next((metadata[name] for name in NAMES if name in metadata), None)
 
 
 def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
@@ -105,7 +106,7 @@ def _load(path: Path) -> Any:
 def suppress(
     boxes: Any, scores: Any, score_threshold: float, iou_threshold: float, per_class: int, limit: int
 ) -> tuple[Any, Any, Any, Any]:
-    """Write `kestrel::suppress` as ONNX operators; see `heads.detections.suppress_batch`.
+    """Write `falconet::suppress` as ONNX operators; see `heads.nms_op.suppress_batch`.
 
     Scores of boxes that NonMaxSuppression keeps go to their places among all, and the best are taken from
     there. Boxes of equal scores may come in another order.

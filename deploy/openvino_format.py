@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import openvino
 
-from deploy.description import KEY
-from deploy.formats import INPUT, Run, Traced
+from falconet.core.names import NAME, NAMES
+from falconet.deploy.formats import INPUT, Run, Traced
 
 
 @lru_cache(maxsize=1)
@@ -30,27 +30,28 @@ def write(traced: Traced, path: Path) -> None:
 
 def write_int8(traced: Traced, path: Path, pictures: Iterable[np.ndarray]) -> None:
     """Write `path` and its `.bin` in INT8, calibrated on batches of RGB uint8 (B, H, W, 3)."""
-    from deploy.int8.openvino_int8 import quantised
+    from falconet.deploy.int8.openvino_int8 import quantised
 
     _save(quantised(_read(traced), pictures), traced, path)
 
 
 def _read(traced: Traced) -> openvino.Model:
-    from deploy.onnx_format import translated
+    from falconet.deploy.onnx_format import translated
 
     # What convert_model does to such a file, without its message home.
     return _core().read_model(translated(traced).SerializeToString())
 
 
 def _save(model: openvino.Model, traced: Traced, path: Path) -> None:
-    model.set_rt_info(traced.description, KEY)
+    model.set_rt_info(traced.description, NAME)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def read(path: Path) -> str | None:
     """Return what the file says of itself."""
     model = _core().read_model(path)
-    return str(model.get_rt_info(KEY).value) if model.has_rt_info(KEY) else None
+    found = (str(model.get_rt_info(name).value) for name in NAMES if model.has_rt_info(name))
+    return next(found, None)
 
 
 def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:

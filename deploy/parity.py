@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import torch
 
-from deploy.program import EXAMPLES, Program, named
-from tasks.answer import to_image
-from tasks.data.folders import find_images
-from tasks.model import VisionModel
+from falconet.datasets.files import find_images
+from falconet.deploy.program import EXAMPLES, Program, named
+from falconet.tasks.model import VisionModel
+from falconet.tasks.predictor import to_image
 
 # What differences may be: of scores; of boxes, in pixels; the share of pixels of another class; of a head's
 # own outputs, relative to the largest of them.

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-import heads.detections
+import falconet.heads.nms_op
 
-assert heads.detections  # defines kestrel::suppress
+assert falconet.heads.nms_op  # defines falconet::suppress
 
 
 def in_plain_operators(program: ExportedProgram) -> ExportedProgram:
-    """Return a trace in which `kestrel::suppress` is written out."""
-    if all(node.target is not torch.ops.kestrel.suppress.default for node in program.graph.nodes):
+    """Return a trace in which `falconet::suppress` is written out."""
+    if all(node.target is not torch.ops.falconet.suppress.default for node in program.graph.nodes):
         return program
-    return program.run_decompositions({torch.ops.kestrel.suppress.default: suppress_plainly})
+    return program.run_decompositions({torch.ops.falconet.suppress.default: suppress_plainly})
 
 
 def suppress_plainly(
     boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, per_class: int, limit: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Do as `heads.detections.suppress_batch` does, in operations whose sizes and number are fixed.
+    """Do as `heads.nms_op.suppress_batch` does, in operations whose sizes and number are fixed.
 
     Raises:
         ValueError: fewer boxes of a class are wanted than in all, which one pass cannot keep count of.

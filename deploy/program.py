@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
-from heads.base import Head
-from layers import LenientBatchNorm2d
-from tasks.data.any_size import number
-from tasks.data.images import MAX_PIXELS
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.core.errors import UserError
+from falconet.datasets.images.images import MAX_PIXELS
+from falconet.datasets.transforms.dynamic_resize import number
+from falconet.deploy.answers import FORMS, LONGEST, PLAIN, Form, Geometry
+from falconet.heads.base import Head
+from falconet.layers import LenientBatchNorm2d
+from falconet.tasks.model import VisionModel
 
 Size = tuple[int, int]
 ANY = 'any'

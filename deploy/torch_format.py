@@ -16,19 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-import heads.detections
-from deploy.description import KEY
-from deploy.formats import Run, Traced
-from tasks.checkpoints.file import check_bytes
-from tasks.errors import UserError
-
-assert heads.detections  # registers kestrel::suppress, without which no detector opens
+from falconet.checkpoints.file import check_bytes
+from falconet.core.errors import UserError
+from falconet.core.names import FORMER, NAME, NAMES
+from falconet.deploy.formats import Run, Traced
+from falconet.heads.nms_op import register  # and falconet::suppress, without which no detector opens
 
 ENTRY = re.compile(
     r'models/model\.json|data/(weights/weight|constants/tensor)_\d+|data/(weights|constants)/model_\w+\.json'
-    rf'|extra/{KEY}|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|\.data/\w+'
+    rf'|extra/({"|".join(NAMES)})|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|\.data/\w+'
 )
-OPERATOR = re.compile(r'torch\.ops\.(aten|kestrel)(\.(?!__)\w+){2}')
+OPERATOR = re.compile(rf'torch\.ops\.(aten|{"|".join(NAMES)})(\.(?!__)\w+){{2}}')
 SYMBOL = re.compile(r"s\d+|Symbol\('s\d+', positive=True, integer=True\)")
 WORD = re.compile(r'[\w.+]*')
 
@@ -44,20 +42,25 @@ def write(traced: Traced, path: Path) -> None:
     with warnings.catch_warnings():
         # Of a weight that lies in a larger storage it says it takes the one there is; there never is another.
         warnings.filterwarnings('ignore', 'No complete tensor found in the group')
-        torch.export.save(traced.program, path, extra_files={KEY: traced.description})
+        torch.export.save(traced.program, path, extra_files={NAME: traced.description})
 
 
 def read(path: Path) -> str | None:
     """Return what the file says of itself; nothing in it is compressed, or a small file filled the memory."""
     check_bytes(path)
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(f'/extra/{KEY}')]
+        names = [
+            name for name in archive.namelist() if name.endswith(tuple(f'/extra/{key}' for key in NAMES))
+        ]
         return archive.read(names[0]).decode() if names else None
 
 
 def start(path: Path, outputs: Sequence[str], *, threads: int) -> Run:
     """Load the program; `threads` are torch's own."""
     check_harmless(path)
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith(f'/extra/{FORMER["name"]}') for name in archive.namelist()):
+            register(FORMER['name'])
     module: Any = torch.export.load(path).module()
 
     def run(pictures: np.ndarray) -> dict[str, np.ndarray]:

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.card import Written
-from deploy.description import KEY, Description
-from deploy.engines import ExportedModel
-from deploy.export import CARD, export
-from deploy.program import ANY
-from deploy.web_runtime import read_runtime
-from tasks.errors import UserError, listing
-from tasks.outputs import MARK
+from falconet.core.errors import UserError, listing
+from falconet.core.names import MARK, MARKS, NAME
+from falconet.deploy.card import Written
+from falconet.deploy.description import Description
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import CARD, export
+from falconet.deploy.program import ANY
+from falconet.deploy.web_runtime import read_runtime
 
 PAGE = Path(__file__).parent / 'web'
 MANIFEST = 'model.json'
@@ -39,11 +39,11 @@ def export_page(
     """Write a checkpoint as a web page, the folder `<checkpoint's name>_web` in `out`.
 
     Args:
-        checkpoint: a Kestrel checkpoint.
+        checkpoint: a Falconet checkpoint.
         out: the folder in which the page's folder is made.
         runtime: where ONNX Runtime Web is; see `deploy.web_runtime.read_runtime`.
         check, data_root: as in `deploy.export.export`.
-        overwrite: replace files in the folder that Kestrel did not make, or that changed since.
+        overwrite: replace files in the folder that Falconet did not make, or that changed since.
 
     Raises:
         UserError: as `export` and `read_runtime`, or the task has no page.
@@ -94,7 +94,7 @@ def place_files(files: dict[str, bytes], about: dict[str, Any], target: Path, *,
     Args:
         files: contents by their names in the folder.
         about: what else `model.json` says; that lists the files with their sha256, so that the next time it
-            is known which are as Kestrel wrote them.
+            is known which are as Falconet wrote them.
         target: the folder.
         overwrite: replace all others as well.
 
@@ -116,7 +116,7 @@ def place_files(files: dict[str, bytes], about: dict[str, Any], target: Path, *,
         foreign.append(target / MANIFEST)
     if foreign and not overwrite:
         raise UserError(
-            f'{len(foreign)} files that Kestrel did not make, or that were changed since, would be '
+            f'{len(foreign)} files that Falconet did not make, or that were changed since, would be '
             f'overwritten: {listing(foreign)}. Choose another --out, or add --overwrite'
         )
     for name in ours - {*files}:
@@ -135,7 +135,7 @@ def _described(path: Path, description: Description) -> bytes:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    onnx.helper.set_model_props(model, {KEY: description.model_dump_json()})
+    onnx.helper.set_model_props(model, {NAME: description.model_dump_json()})
     return model.SerializeToString()
 
 
@@ -143,7 +143,7 @@ def _earlier(target: Path) -> dict[str, str]:
     """Return names and digests of the files of the page that lies there."""
     try:
         found = json.loads((target / MANIFEST).read_bytes())
-        if found.get('made_by') != MARK:
+        if found.get('made_by') not in MARKS:
             return {}
         # Names could lead out of the folder.
         inside = target.resolve()

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.errors import UserError
+from falconet.core.errors import UserError
 
 VERSION = '1.30.0'
 # Of `dist/` in the package: name and sha256. The small build: WebAssembly only, with SIMD and threads.
@@ -92,4 +92,4 @@ def _notices() -> dict[str, bytes]:
 
 def _cache() -> Path:
     base = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    return base / 'kestrel' / f'onnxruntime-web-{VERSION}'
+    return base / 'falconet' / f'onnxruntime-web-{VERSION}'

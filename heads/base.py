@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-HEADS = Registry('head', scope='mmengine', locations=['heads'])
+HEADS = Registry('head', scope='mmengine', locations=['falconet.heads'])
 IGNORE = 255  # label of pixels that count neither in the loss nor in a score
 
 
@@ -50,7 +50,7 @@ class Head(nn.Module, ABC):
     Attributes:
         task: the task it answers ('classification', ...), which decides the result class and the metric.
         min_maps: how many maps it needs at least.
-        option_values: what a checkpoint may set, a type of `layers.options` for each option. Nothing that
+        option_values: what a checkpoint may set, a type of `core.options` for each option. Nothing that
             names a file or an address. None: numbers and switches only.
 
     Args:

@@ -7,7 +7,7 @@ Smoothing spreads a share of each box's goal evenly over all columns, background
 import torch.nn.functional as F
 from torch import Tensor
 
-from layers.fused_losses import softplus
+from falconet.layers.fast.fused_losses import softplus
 
 
 def cross_entropy(logits: Tensor, wanted: Tensor, *, scores: str, smoothing: float = 0.0) -> Tensor:

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import HEADS, IGNORE, ClassRows, Head
-from heads.score_map import ScoreMap, line, neighbours
-from layers import ConvNormActivation
-from layers.fused_losses import computes_losses, pixel_losses
-from layers.options import CLASS_WEIGHTS, NORM_OPTIONS, SHARE, SWITCH, check_options, number, whole
+from falconet.core.options import CLASS_WEIGHTS, NORM_OPTIONS, SHARE, SWITCH, check_options, number, whole
+from falconet.heads.base import HEADS, IGNORE, ClassRows, Head
+from falconet.heads.score_map import ScoreMap, line, neighbours
+from falconet.layers import ConvNormActivation
+from falconet.layers.fast.fused_losses import computes_losses, pixel_losses
 
 ATROUS_RATES = (6, 12, 18)  # at output stride 16 (arXiv 1706.05587, section 3.3)
 RATES_STRIDE = 16

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.base import HEADS, ClassRows, Head
-from layers.options import CLASS_WEIGHTS, SHARE, check_options
+from falconet.core.options import CLASS_WEIGHTS, SHARE, check_options
+from falconet.heads.base import HEADS, ClassRows, Head
 
 
 @HEADS.register_module()

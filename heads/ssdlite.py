@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from heads.base import HEADS, ClassRows, Head
-from heads.boxes import (
+from falconet.core.options import NORM_OPTIONS, SHARE, SWITCH, check_options, number, one_of, sequence, whole
+from falconet.heads.base import HEADS, ClassRows, Head
+from falconet.heads.boxes import (
     box_shapes,
     corners_of,
     covered,
@@ -28,13 +29,12 @@ from heads.boxes import (
     hard_negatives,
     match,
 )
-from heads.class_losses import cross_entropy, focal_loss
-from heads.detections import place_boxes, suppress_batch
-from heads.pyramid import FeaturePyramid
-from heads.ssdlite_layers import extra_map, map_predictor
-from layers import ConvNormActivation
-from layers.conv import PADDINGS
-from layers.options import NORM_OPTIONS, SHARE, SWITCH, check_options, number, one_of, sequence, whole
+from falconet.heads.class_losses import cross_entropy, focal_loss
+from falconet.heads.nms_op import place_boxes, suppress_batch
+from falconet.heads.pyramid import FeaturePyramid
+from falconet.heads.ssdlite_layers import extra_map, map_predictor
+from falconet.layers import ConvNormActivation
+from falconet.layers.conv import PADDINGS
 
 EXTRA_CHANNELS = (512, 256, 256, 128)
 SCORES = ('sigmoid', 'softmax')

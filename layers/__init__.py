@@ -1,5 +1,10 @@
 """Layers that backbones and heads share. Torch only."""
 
-from layers.conv import ConvNormActivation, LenientBatchNorm2d, SamePadConv2d
+if __name__ == 'layers':
+    raise ImportError(
+        'import falconet.layers: by its bare name it would be a second copy, with registries of its own'
+    )
+
+from falconet.layers.conv import ConvNormActivation, LenientBatchNorm2d, SamePadConv2d
 
 __all__ = ['ConvNormActivation', 'LenientBatchNorm2d', 'SamePadConv2d']

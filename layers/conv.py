@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers.fused import NOTHING, RELU, RELU6, fits, fused_norm, is_fused
-from layers.fused_depthwise import depthwise_norm, fits_depthwise
+from falconet.layers.fast.fused import NOTHING, RELU, RELU6, fits, fused_norm, is_fused
+from falconet.layers.fast.fused_depthwise import depthwise_norm, fits_depthwise
 
 LIMITS = {nn.ReLU6: RELU6, nn.ReLU: RELU}
 PADDINGS = ('symmetric', 'same')

@@ -9,13 +9,13 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import DATASETS
 
-from tasks.data.dataset import VisionDataset
-from tasks.errors import UserError, closest
-from tasks.model import VisionModel
-from tasks.plain import plain
-from tasks.registry import build, find
-from tasks.schema import check_config
-from tasks.task import load_tasks
+from falconet.core.errors import UserError, closest
+from falconet.core.plain_values import plain
+from falconet.core.registry import build, find
+from falconet.core.schema import check_config
+from falconet.datasets.dataset import VisionDataset
+from falconet.tasks.model import VisionModel
+from falconet.tasks.task import load_tasks
 
 # mmengine's own word for it.
 DELETE_KEY = '_delete_'
@@ -32,7 +32,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
 
     Raises:
         UserError: missing or broken file, malformed option, a key to take away that is not there, keys that a
-            data set's new type does not take, or a value that `tasks.schema` does not allow.
+            data set's new type does not take, or a value that `core.schema` does not allow.
     """
     path = find_config(path)
     try:
@@ -140,9 +140,9 @@ def _parse_options(options: Sequence[str]) -> dict[str, Any]:
 
 
 def data_root(config: Config, override: str | None) -> Path:
-    """Return where the data lies: `--data-root`, else $KESTREL_DATA/<name>, else the config's own.
+    """Return where the data lies: `--data-root`, else $FALCONET_DATA/<name>, else the config's own.
 
-    KESTREL_DATA replaces the leading `data` of a config's `data/<name>`.
+    FALCONET_DATA replaces the leading `data` of a config's `data/<name>`.
 
     Raises:
         UserError: `override` is empty.
@@ -152,7 +152,7 @@ def data_root(config: Config, override: str | None) -> Path:
             raise UserError('--data-root is empty: name the folder of the data, or . for this one')
         return Path(override).expanduser()
     root = Path(config.get('data_root', 'data'))
-    base = os.environ.get('KESTREL_DATA')
+    base = os.environ.get('FALCONET_DATA')
     if base and root.parts[:1] == ('data',):
         return Path(base).expanduser().joinpath(*root.parts[1:])
     return root
@@ -183,7 +183,7 @@ def _dataset_class(entry: Mapping[str, Any], *, where: str) -> type[VisionDatase
     # mmengine's own would build whatever their options name, by dotted path.
     kind = find(DATASETS, entry, where=where)
     if not (isinstance(kind, type) and issubclass(kind, VisionDataset)):
-        raise UserError(f'{where}: {kind.__name__} is no data set of Kestrel, a VisionDataset')
+        raise UserError(f'{where}: {kind.__name__} is no data set of Falconet, a VisionDataset')
     return kind
 
 

@@ -14,8 +14,8 @@ import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.evaluator import BaseMetric
 
-from tasks.report.page.findings import Findings, Score
-from tasks.report.text import shown
+from falconet.report.page.findings import Findings, Score
+from falconet.report.text import shown
 
 TABLE_ROWS = 30
 

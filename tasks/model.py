@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.base import BACKBONES
-from heads.base import HEADS
-from layers.depthwise import fast_depthwise
-from layers.recompute import recompute
-from tasks.answer import Predictor, Predicts
-from tasks.data.augment import fill_left_open
-from tasks.data.nests import in_float32, on_device
-from tasks.data.samples import SampleInfo, Skipped
-from tasks.normalise import Normalise, agree
-from tasks.registry import build, find
-from tasks.task import find_task
+from falconet.backbones.base import BACKBONES
+from falconet.core.nested import in_float32, on_device
+from falconet.core.registry import build, find
+from falconet.datasets.samples import SampleInfo, Skipped
+from falconet.datasets.transforms.augment import fill_left_open
+from falconet.heads.base import HEADS
+from falconet.layers.fast.depthwise import fast_depthwise
+from falconet.layers.fast.recompute import recompute
+from falconet.tasks.normalise import Normalise, agree
+from falconet.tasks.predictor import Predictor, Predicts
+from falconet.tasks.task import find_task
 
 # (images, targets) -> (images, targets)
 BatchAugment = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -139,7 +139,7 @@ class VisionModel(Predicts, nn.Module):
 
         Args:
             images: RGB in 0..255, uint8 or float, (B, 3, H, W).
-            targets, infos, skipped: the rest of a `tasks.data.samples.Batch`.
+            targets, infos, skipped: the rest of a `datasets.samples.Batch`.
             batch_augment: mixes normalised images and targets before the loss.
             teacher: adds what another network says of the same images to the losses.
             mode: 'tensor' returns the head's raw outputs, 'loss' the losses, 'predict' the results.

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from backbones.weights.layouts import NORMALISATIONS
-from layers.options import check_options, number, sequence
-from tasks.errors import UserError
-from tasks.registry import check_options as check_names
+from falconet.backbones.weights.layouts import NORMALISATIONS
+from falconet.core.errors import UserError
+from falconet.core.options import check_options, number, sequence
+from falconet.core.registry import check_options as check_names
 
 
 class Normalise(nn.Module):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from heads.base import HEADS
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.heads.base import HEADS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def find_task(name: str) -> Task:
         UserError: there is no such task.
     """
     try:
-        return importlib.import_module(f'tasks.{name}').TASK
+        return importlib.import_module(f'falconet.tasks.{name}').TASK
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f'no task is called {name!r}: {error}') from error
 

@@ -17,9 +17,9 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 # Real photographs, weights and known answers for development. A user does not have them.
-REAL_DATA = Path(os.environ.get('KESTREL_TEST_DATA', ROOT.parent / 'shared' / 'data'))
+REAL_DATA = Path(os.environ.get('FALCONET_TEST_DATA', ROOT.parent / 'shared' / 'data'))
 
-os.environ.setdefault('KESTREL_DEBUG', '')
+os.environ.setdefault('FALCONET_DEBUG', '')
 # One thread: tiny tensors gain nothing from more, and runs compared to the bit need the same number.
 torch.set_num_threads(1)
 
@@ -68,7 +68,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 def real_data() -> Path:
     """Folder of real data; the test is skipped without it."""
     if not REAL_DATA.is_dir():
-        pytest.skip(f'no real data in {REAL_DATA} (set KESTREL_TEST_DATA)')
+        pytest.skip(f'no real data in {REAL_DATA} (set FALCONET_TEST_DATA)')
     return REAL_DATA
 
 

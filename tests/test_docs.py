@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from heads import HEADS
-from tasks import load_model
-from tasks.build import load_config
-from tasks.training.evaluate import evaluate
-from tasks.training.train import train
+from falconet import load_model
+from falconet.engine.evaluate import evaluate
+from falconet.engine.train import train
+from falconet.heads import HEADS
+from falconet.tasks.build import load_config
 
 
 def python_blocks(page: Path) -> list[str]:

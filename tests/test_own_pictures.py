@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.checkpoints.file import read_checkpoint
-from tasks.data.images import read_image
+from falconet.checkpoints.file import read_checkpoint
+from falconet.datasets.images.images import read_image
 
 # What makes a run last seconds.
 SMALL = [
@@ -115,5 +115,5 @@ def test_every_command_of_the_page_runs_and_leaves_the_data_alone(
     assert {path.name for path in (data / 'my_two_classes').iterdir()} == {'cold', 'red'}
     log = (data / 'work_dirs/longer/train.log').read_text()
     assert '--batch-size 16: the config has 12, so the learning rate is 0.00133333 instead of 0.001' in log
-    assert 'a Kestrel checkpoint, load_from=' in (data / 'work_dirs/again/train.log').read_text()
+    assert 'a Falconet checkpoint, load_from=' in (data / 'work_dirs/again/train.log').read_text()
     assert 'YOLO: classes.txt, 12 label files' in (data / 'work_dirs/named/train.log').read_text()

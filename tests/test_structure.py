@@ -107,9 +107,9 @@ def test_what_is_registered_does_not_depend_on_what_was_used_before(
     """A fresh process that has only touched one task knows what the others offer."""
     printed = fresh_process(f"""
         from mmengine.registry import DATASETS, METRICS, TRANSFORMS
-        from tasks.task import find_task
+        from falconet.tasks.task import find_task
         find_task({task!r})
-        from tasks.data.augment import Augment
+        from falconet.datasets.transforms.augment import Augment
         for name in ('ResizePad', 'ResizeCenterCrop', 'RandomIoUCrop', 'RandomScaleCrop'):
             Augment([dict(type=name)])
         print(*sorted({{*DATASETS.module_dict, *METRICS.module_dict, *TRANSFORMS.module_dict}}))
@@ -140,9 +140,9 @@ def test_a_first_picture_waits_for_nothing_that_it_does_not_need(
         from pathlib import Path
         import numpy as np
         from mmengine.config import Config
-        from tasks import VisionModel, load_model
-        from tasks.checkpoints.file import describe, write_checkpoint
-        from tasks.classification.dataset import imagenet_classes
+        from falconet import VisionModel, load_model
+        from falconet.checkpoints.file import describe, write_checkpoint
+        from falconet.datasets.classification.dataset import imagenet_classes
         imagenet_classes()
         path, preprocess = Path({str(tmp_path)!r}) / 'a.pth', [dict(type='Resize', height=64, width=64)]
         for head, *taps in (
@@ -209,7 +209,7 @@ def test_configs_have_at_most_one_base_and_say_what_they_are(root: Path) -> None
 
 
 def test_every_config_loads(root: Path) -> None:
-    from tasks.build import load_config
+    from falconet.tasks.build import load_config
 
     files = [file for file in (root / 'configs').rglob('*.py') if '_base_' not in file.parts]
     assert len(files) > 10

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -15,7 +15,7 @@ def parse_arguments() -> argparse.Namespace:
         description='Size, loading, latency, throughput, memory and score of a checkpoint and of the files '
         'that were exported from it, as one table and one picture. See docs/deploy.md.'
     )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a Kestrel checkpoint (.pth)')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a Falconet checkpoint (.pth)')
     parser.add_argument('exported', nargs='*', metavar='EXPORTED', help='programs of tools/export.py')
     parser.add_argument(
         '--data',
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
         '--threads', type=above_zero, metavar='N', help='the most to use (default: as many as torch does)'
     )
     parser.add_argument(
-        '--overwrite', action='store_true', help='replace files there that Kestrel did not make'
+        '--overwrite', action='store_true', help='replace files there that Falconet did not make'
     )
     return parser.parse_args()
 
@@ -48,8 +48,8 @@ def above_zero(text: str) -> int:
 
 def main() -> None:
     arguments = parse_arguments()
-    from deploy.benchmark import benchmark, report
-    from tasks.predict.progress import progress
+    from falconet.deploy.benchmark import benchmark, report
+    from falconet.engine.predict.progress import progress
 
     def watch(turns: Sequence[Any]) -> Iterator[Any]:
         return progress(turns, len(turns), what='turns')
@@ -73,6 +73,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,9 +39,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.build import load_config
-    from tasks.training.examine import examine, write_html, write_repaired
-    from tasks.training.split import with_format
+    from falconet.doctor.examine import examine, write_html, write_repaired
+    from falconet.engine.held_out import with_format
+    from falconet.tasks.build import load_config
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.data_format is not None:
@@ -71,6 +71,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

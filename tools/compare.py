@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -15,20 +15,20 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--out', default='compare.html', metavar='FILE', help='default: compare.html')
     parser.add_argument(
-        '--overwrite', action='store_true', help='let --out replace a file that Kestrel did not make'
+        '--overwrite', action='store_true', help='let --out replace a file that Falconet did not make'
     )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.training.compare import compare
+    from falconet.engine.compare import compare
 
     written = compare(arguments.runs, Path(arguments.out), overwrite=arguments.overwrite)
     print(f'wrote {written}')
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

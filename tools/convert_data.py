@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 KINDS = ('coco', 'voc', 'yolo', 'csv', 'masks', 'folders')
 
@@ -41,9 +41,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.data.layouts import writers
-    from tasks.data.layouts.recast import merges_of, shares_of
-    from tasks.training.convert import changed, read_folder, said_first, write_folder
+    from falconet.datasets.layouts import writers
+    from falconet.datasets.layouts.remap_classes import merges_of, shares_of
+    from falconet.doctor.convert import changed, read_folder, said_first, write_folder
 
     merge = merges_of(arguments.merge)
     keep = None if arguments.classes is None else [each.strip() for each in arguments.classes.split(',')]
@@ -61,6 +61,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

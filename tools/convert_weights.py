@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Write weights of any project as a Kestrel checkpoint, or in another project's layout.",
+        description="Write weights of any project as a Falconet checkpoint, or in another project's layout.",
         epilog='With --list, prints every name that SOURCE may be.',
     )
     parser.add_argument(
@@ -18,16 +18,16 @@ def parse_arguments() -> argparse.Namespace:
         nargs='?',
         metavar='SOURCE',
         help='a name of published weights, a weight file (.pth, .safetensors, .h5, .npz, .tflite, a '
-        'TensorFlow checkpoint), or a Kestrel checkpoint',
+        'TensorFlow checkpoint), or a Falconet checkpoint',
     )
     parser.add_argument(
         'out', nargs='?', metavar='OUT', help='file to write: .pth, .h5 for keras, .npz for slim'
     )
     parser.add_argument(
         '--to',
-        default='kestrel',
+        default='falconet',
         metavar='LAYOUT',
-        help='kestrel (default), torchvision, timm, d-li14, tonylins, transformers, keras or slim',
+        help='falconet (default), torchvision, timm, d-li14, tonylins, transformers, keras or slim',
     )
     parser.add_argument(
         '--classes', nargs='+', metavar='NAME', help='class names in order, or one file with a name per line'
@@ -76,15 +76,15 @@ def positive(text: str) -> int:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.list:
-        from backbones.weights.published import NAMED
+        from falconet.backbones.weights.published import NAMED
 
         for name, weights in NAMED.items():
             score = f'top-1 {weights.top1:.1f}' if weights.top1 else 'no published score'
             print(f'{name:36} {weights.resolution} px, {weights.num_classes} classes, {score}  {weights.url}')
         return
-    from tasks.build import load_config
-    from tasks.checkpoints.convert import convert
-    from tasks.data.classes import read_names
+    from falconet.checkpoints.convert import convert
+    from falconet.datasets.classes import read_names
+    from falconet.tasks.build import load_config
 
     classes = arguments.classes
     if classes is not None and len(classes) == 1 and Path(classes[0]).is_file():
@@ -104,6 +104,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -14,7 +14,7 @@ def parse_arguments() -> argparse.Namespace:
         description='Write a checkpoint as a program of its own, pictures in and answers out, and compare '
         'the two. See docs/deploy.md.'
     )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a Kestrel checkpoint (.pth)')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a Falconet checkpoint (.pth)')
     parser.add_argument(
         '--to',
         required=True,
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         '--check', nargs='+', default=[], metavar='INPUT', help='pictures and folders to compare on'
     )
     parser.add_argument(
-        '--overwrite', action='store_true', help='replace files there that Kestrel did not make'
+        '--overwrite', action='store_true', help='replace files there that Falconet did not make'
     )
     parser.add_argument(
         '--web-runtime',
@@ -133,8 +133,8 @@ def points(text: str) -> float:
 
 def int8_of(arguments: argparse.Namespace) -> Any:
     """Return how to quantise, or None for float32."""
-    from deploy.int8.calibration import Int8
-    from tasks.errors import UserError
+    from falconet.core.errors import UserError
+    from falconet.deploy.int8.calibration import Int8
 
     given = {
         'pictures': arguments.calibration,
@@ -150,9 +150,9 @@ def int8_of(arguments: argparse.Namespace) -> Any:
 
 def main() -> None:
     arguments = parse_arguments()
-    from deploy.export import export
-    from deploy.memory.sizes import memory_size
-    from tasks.errors import UserError
+    from falconet.core.errors import UserError
+    from falconet.deploy.export import export
+    from falconet.deploy.memory.sizes import memory_size
 
     int8 = int8_of(arguments)
     formats = arguments.to.split(',')
@@ -169,7 +169,7 @@ def main() -> None:
     files = [each for each in formats if each != 'web']
     written, page = [], None
     if len(files) < len(formats):
-        from deploy.web_format import check_options, export_page
+        from falconet.deploy.web_format import check_options, export_page
 
         check_options(size=arguments.size, batch=arguments.batch, raw=arguments.raw)
         page = export_page(arguments.checkpoint, runtime=arguments.web_runtime, **common)
@@ -205,6 +205,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

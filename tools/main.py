@@ -1,4 +1,4 @@
-"""The command `kestrel`, from any folder: kestrel train linear_folder --data-root my_data
+"""The command `falconet`, from any folder: falconet train linear_folder --data-root my_data
 
 Each file beside this one is a command of its name, and runs as it does by itself.
 """
@@ -19,19 +19,18 @@ def commands() -> dict[str, Path]:
 
 
 def overview() -> str:
-    """Return what `kestrel --help` prints."""
-    lines = ['usage: kestrel COMMAND ...', '', 'commands (kestrel COMMAND --help says more):']
+    """Return what `falconet --help` prints."""
+    lines = ['usage: falconet COMMAND ...', '', 'commands (falconet COMMAND --help says more):']
     for name, file in commands().items():
         said = (ast.get_docstring(ast.parse(file.read_text(encoding='utf-8'))) or '').split('\n')[0]
         lines.append(f'  {name:16} {said.split(": python")[0]}')
-    lines += ['', "A config is a path, or a name of the project's own: kestrel train linear_folder"]
+    lines += ['', "A config is a path, or a name of the project's own: falconet train linear_folder"]
     return '\n'.join(lines)
 
 
 def main() -> None:
     """Run the command that the arguments name; leave with its exit code."""
-    sys.path.insert(0, str(FOLDER.parent))
-    from tasks.errors import closest
+    from falconet.core.errors import closest
 
     if len(sys.argv) < 2 or sys.argv[1] in ('-h', '--help'):
         print(overview())
@@ -42,8 +41,8 @@ def main() -> None:
         print(f'error: there is no command {name!r}. {closest(name, known)}', file=sys.stderr)
         sys.exit(2)
     # The tool's own parser reads the rest, and calls itself this in its messages.
-    sys.argv = [f'kestrel {name}', *sys.argv[2:]]
-    runpy.run_module(f'tools.{file.stem}', run_name='__main__')
+    sys.argv = [f'falconet {name}', *sys.argv[2:]]
+    runpy.run_module(f'falconet.tools.{file.stem}', run_name='__main__')
 
 
 if __name__ == '__main__':

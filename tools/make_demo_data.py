@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
 
-    from tasks.data.annotations import Annotations
+    from falconet.datasets.annotations import Annotations
 else:
 
     class LazyModule:
@@ -676,7 +676,7 @@ def describe_object(scene: Scene, number: int) -> dict[str, Any]:
 
 def write_voc_masks(scene: Scene, root: Path, stem: str) -> None:
     """Write class and instance masks; borders (2 pixels) and crowds are void."""
-    from tasks.data.formats.masks import write_mask
+    from falconet.datasets.formats.masks import write_mask
 
     square = np.ones((3, 3), np.uint8)
     is_border = cv2.dilate(scene.owner, square) != cv2.erode(scene.owner, square)
@@ -744,7 +744,7 @@ def write_scene(task: tuple[str, int], *, out: Path, seed: int) -> dict[str, Any
 
 def gather(scenes: list[dict[str, Any]], folder: Path, name: str) -> Annotations:
     """Return the objects of scenes whose pictures lie in ``folder``, named by ``name`` from their id."""
-    from tasks.data.annotations import ImageRecord, Problems, build_annotations
+    from falconet.datasets.annotations import ImageRecord, Problems, build_annotations
 
     objects = [each for scene in scenes for each in scene['objects']]
 
@@ -768,9 +768,9 @@ def gather(scenes: list[dict[str, Any]], folder: Path, name: str) -> Annotations
 
 def write_lists(out: Path, records: dict[str, list[dict[str, Any]]]) -> None:
     """Write what the pictures' objects are, as COCO and VOC, and VOC's image lists and class names."""
-    from tasks.data.classes import write_classes
-    from tasks.data.formats.coco import write_coco
-    from tasks.data.formats.voc import write_split, write_voc
+    from falconet.datasets.classes import write_classes
+    from falconet.datasets.formats.coco import write_coco
+    from falconet.datasets.formats.voc import write_split, write_voc
 
     voc = out / 'VOCdevkit' / 'VOC2012'
     for split, scenes in records.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,9 +26,9 @@ def main() -> None:
     arguments = parse_arguments()
     from mmengine.config import Config
 
-    from tasks.build import build_dataset
-    from tasks.data.cache import parse_size
-    from tasks.data.shards_write import pack
+    from falconet.datasets.images.cache import parse_size
+    from falconet.datasets.shards.write import pack
+    from falconet.tasks.build import build_dataset
 
     size = parse_size(arguments.size, name='--size')
     entry = {
@@ -51,6 +51,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

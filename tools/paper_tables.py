@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 PAGE = 'docs/paper_tables.md'
 
@@ -32,13 +32,13 @@ ARGUMENTS = parse_arguments() if __name__ == '__main__' else argparse.Namespace(
 
 import torch  # noqa: E402
 
-from backbones import MobileNetV2  # noqa: E402
-from backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes  # noqa: E402
-from backbones.mobilenetv2 import InvertedResidual  # noqa: E402
-from deploy.memory import Search, read_network  # noqa: E402
-from deploy.memory.section5 import PAPERS, one_channel_at_a_time, sliced_peak  # noqa: E402
-from heads import DeepLabV3Head, LinearHead, SSDLiteHead  # noqa: E402
-from tasks.errors import UserError  # noqa: E402
+from falconet.backbones import MobileNetV2  # noqa: E402
+from falconet.backbones.counting import atrous_surplus, multiply_adds, parameters, peak_memory, shapes  # noqa: E402
+from falconet.backbones.mobilenetv2 import InvertedResidual  # noqa: E402
+from falconet.core.errors import UserError  # noqa: E402
+from falconet.deploy.memory import Search, read_network  # noqa: E402
+from falconet.deploy.memory.section5 import PAPERS, one_channel_at_a_time, sliced_peak  # noqa: E402
+from falconet.heads import DeepLabV3Head, LinearHead, SSDLiteHead  # noqa: E402
 
 SIGN = 'Written by `python tools/paper_tables.py --markdown`'
 # Table 3, MobileNetV2: side -> printed channels and kilobytes.
@@ -354,6 +354,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

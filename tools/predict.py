@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 MANY = 16  # pictures: folding a network's norms takes 0.1 s
 
 
@@ -14,7 +14,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Write annotated pictures and videos, a list of what was found and a contact sheet.'
     )
-    parser.add_argument('checkpoint', help='a Kestrel checkpoint (.pth), or a program of tools/export.py')
+    parser.add_argument('checkpoint', help='a Falconet checkpoint (.pth), or a program of tools/export.py')
     parser.add_argument(
         'inputs',
         nargs='+',
@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
         '--out', default='predictions', metavar='DIR', help='where to write (default: predictions)'
     )
     parser.add_argument(
-        '--overwrite', action='store_true', help='replace files there that Kestrel did not make'
+        '--overwrite', action='store_true', help='replace files there that Falconet did not make'
     )
     parser.add_argument(
         '--score-threshold',
@@ -76,11 +76,11 @@ def duration(text: str) -> float:
 def fit(model: Any, pictures: int | None, engine: str) -> Any:
     """Return a model that predicts so many pictures (None for a video) sooner, where there is one."""
     if engine == 'auto':
-        from deploy.quick import quicken
+        from falconet.deploy.openvino_eval import quicken
 
         quicken(model, pictures, print)
     if (pictures is None or pictures >= MANY) and model.predictor.network == getattr(model, 'infer', None):
-        from tasks.predict.folded import folded
+        from falconet.engine.predict.folded import folded
 
         return folded(model)
     return model
@@ -88,13 +88,13 @@ def fit(model: Any, pictures: int | None, engine: str) -> Any:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks.checkpoints.load import load_model
-    from tasks.errors import UserError
-    from tasks.predict.files import predict_files
-    from tasks.predict.inputs import find_inputs
-    from tasks.predict.names import video_names
-    from tasks.predict.video import predict_video
-    from tasks.training.cpu import tune_cpu
+    from falconet.checkpoints.load import load_model
+    from falconet.core.errors import UserError
+    from falconet.engine.cpu import tune_cpu
+    from falconet.engine.predict.files import predict_files
+    from falconet.engine.predict.inputs import find_inputs
+    from falconet.engine.predict.names import video_names
+    from falconet.engine.predict.video import predict_video
 
     if arguments.checkpoint.endswith('.py'):
         raise UserError(f'{arguments.checkpoint} is a config, whose model is untrained: name a checkpoint')
@@ -124,6 +124,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -14,12 +14,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         'source',
         metavar='CHECKPOINT_OR_CONFIG',
-        help='a Kestrel checkpoint (.pth), a program of tools/export.py, or a config (.py)',
+        help='a Falconet checkpoint (.pth), a program of tools/export.py, or a config (.py)',
     )
     parser.add_argument(
         '--checkpoint',
         metavar='CKPT',
-        help="weights for a config: a Kestrel checkpoint, or another project's file (.pth, .npz)",
+        help="weights for a config: a Falconet checkpoint, or another project's file (.pth, .npz)",
     )
     parser.add_argument(
         '--data-root', metavar='DIR', help="where the data lies, instead of the config's place"
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
         'the folder test beside the checkpoint)',
     )
     parser.add_argument(
-        '--overwrite', action='store_true', help='let --out replace files that Kestrel did not make'
+        '--overwrite', action='store_true', help='let --out replace files that Falconet did not make'
     )
     parser.add_argument(
         '--engine',
@@ -68,11 +68,11 @@ def place_of(source: str, config: Any) -> Path:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks import evaluate, load_config
-    from tasks.build import find_config
-    from tasks.errors import UserError
-    from tasks.training.cpu import tune_cpu
-    from tasks.training.seeding import seed_everything
+    from falconet import evaluate, load_config
+    from falconet.core.errors import UserError
+    from falconet.engine.cpu import tune_cpu
+    from falconet.engine.seeding import seed_everything
+    from falconet.tasks.build import find_config
 
     tune_cpu()
     seed_everything(0)
@@ -91,9 +91,9 @@ def main() -> None:
         config, checkpoint = None, arguments.source
     quicken = None
     if arguments.engine == 'auto':
-        from deploy.quick import quick_network as quicken
+        from falconet.deploy.openvino_eval import quick_network as quicken
     elif arguments.engine != 'torch':
-        from deploy.export import converted
+        from falconet.deploy.export import converted
 
         checkpoint = str(converted(checkpoint, arguments.engine))
         print(f'engine {arguments.engine}: {checkpoint}')
@@ -112,6 +112,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

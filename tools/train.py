@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # Lets the tools run from a checkout that was never installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--init',
         metavar='FILE',
-        help='start from a Kestrel checkpoint (all its weights), or from a backbone in any file of weights',
+        help='start from a Falconet checkpoint (all its weights), or from a backbone in any file of weights',
     )
     parser.add_argument(
         '--resume',
@@ -84,9 +84,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from tasks import load_config, train
-    from tasks.training.shortcuts import set_batch_size, set_epochs, set_start
-    from tasks.training.split import with_format
+    from falconet import load_config, train
+    from falconet.engine.cli_overrides import set_batch_size, set_epochs, set_start
+    from falconet.engine.held_out import with_format
 
     config = load_config(arguments.config, arguments.cfg_options)
     if arguments.amp is not None:
@@ -117,6 +117,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    from tasks.errors import run_command
+    from falconet.core.errors import run_command
 
     run_command(main)

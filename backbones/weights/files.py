@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.base import BACKBONES
-from backbones.weights.layouts import WeightFacts
-from backbones.weights.tflite import numbered_layers
+from falconet.backbones.base import BACKBONES
+from falconet.backbones.weights.layouts import WeightFacts
+from falconet.backbones.weights.tflite import numbered_layers
+from falconet.core.names import NAME, NAMES
 
 # Where a state dict carries what it is only right with: in the metadata that torch saves along and ignores.
-FACTS_KEY = 'kestrel'
 BACKBONE_PREFIX = 'backbone.'
 # Trained weights are noise: compressed they lose next to nothing, rounded to few bits some of it.
 MOST_GROWTH = 32  # times
@@ -103,8 +103,10 @@ def facts_of(content: Any, *, source: str) -> WeightFacts | None:
         ValueError: it describes a backbone that is not in the registry.
     """
     noted = getattr(content, '_metadata', None)
-    if isinstance(noted, Mapping) and isinstance(noted.get(FACTS_KEY), Mapping):
-        return WeightFacts.from_plain(noted[FACTS_KEY])
+    if isinstance(noted, Mapping):
+        for name in NAMES:
+            if isinstance(noted.get(name), Mapping):
+                return WeightFacts.from_plain(noted[name])
     model = content.get('model') if isinstance(content, Mapping) and 'state_dict' in content else None
     if not isinstance(model, Mapping) or not isinstance(entry := model.get('backbone'), Mapping):
         return None
@@ -297,7 +299,7 @@ def write_state_dict(state: Mapping[str, Tensor], path: Path, facts: WeightFacts
 
     content: Any = OrderedDict(state)
     if facts is not None:
-        content._metadata = OrderedDict({FACTS_KEY: facts.as_plain()})
+        content._metadata = OrderedDict({NAME: facts.as_plain()})
     torch.save(content, path)
 
 

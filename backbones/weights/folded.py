@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from backbones.table2 import units
-from backbones.weights.recognise import TORCHVISION, State
+from falconet.backbones.table2 import units
+from falconet.backbones.weights.recognise import TORCHVISION, State
 
 Tensors = dict[str, Tensor]
 KEY = re.compile(r'(\d+)/(?:DEPTHWISE_CONV_2D|(?:POOLED_)?CONV_2D|FULLY_CONNECTED)/(?:weight|bias)')

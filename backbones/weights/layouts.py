@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.table2 import Unit
+from falconet.backbones.table2 import Unit
 
 # Mean and standard deviation of pixels scaled to 0..1, by the weights' origin.
 NORMALISATIONS = {

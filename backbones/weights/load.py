@@ -15,11 +15,11 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from backbones.weights.files import MissingExtraError, check_sha256, exists, read_weight_file
-from backbones.weights.layouts import WeightFacts
-from backbones.weights.published import NAMED, PublishedWeights
-from backbones.weights.recognise import describe_shape
-from backbones.weights.split import SplitWeights, split_weights
+from falconet.backbones.weights.files import MissingExtraError, check_sha256, exists, read_weight_file
+from falconet.backbones.weights.layouts import WeightFacts
+from falconet.backbones.weights.published import NAMED, PublishedWeights
+from falconet.backbones.weights.recognise import describe_shape
+from falconet.backbones.weights.split import SplitWeights, split_weights
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_weights(source: str) -> SplitWeights:
 
     Args:
         source: a name in `NAMED`, or a path to a file in a layout of `backbones.weights.layouts` or
-            to a Kestrel checkpoint.
+            to a Falconet checkpoint.
 
     Raises:
         FileNotFoundError: neither a known name nor an existing file.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from backbones.weights.layouts import LAYOUTS, WeightFacts
+from falconet.backbones.weights.layouts import LAYOUTS, WeightFacts
 
 TORCHVISION_URL = 'https://download.pytorch.org/models/'
 TIMM_URL = 'https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/'

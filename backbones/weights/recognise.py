@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, Unit, make_divisible, units
-from backbones.weights.files import BACKBONE_PREFIX
-from backbones.weights.layouts import LAYOUTS, Layout
+from falconet.backbones.table2 import LAST_CHANNELS, STAGES, STEM_CHANNELS, Unit, make_divisible, units
+from falconet.backbones.weights.files import BACKBONE_PREFIX
+from falconet.backbones.weights.layouts import LAYOUTS, Layout
 
 State = Mapping[str, Tensor]
 # Depth multipliers in circulation: the paper's network, timm's 110d and 120d.
@@ -40,8 +40,8 @@ def recognise(state: State, *, source: str) -> tuple[Layout, float]:
     )
     raise ValueError(
         f'{source}: no known weight layout. Looked for {looked_for} and {BACKBONE_PREFIX}'
-        f'{stem_key(TORCHVISION)} (Kestrel); the file begins with {", ".join(list(state)[:4]) or "nothing"}. '
-        f'{near}'
+        f'{stem_key(TORCHVISION)} (Falconet); the file begins with {", ".join(list(state)[:4]) or "nothing"}'
+        f'. {near}'
     )
 
 

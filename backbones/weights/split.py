@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from backbones.table2 import units
-from backbones.weights.files import BACKBONE_PREFIX
-from backbones.weights.folded import is_folded, says_pooled, split_folded
-from backbones.weights.layouts import LAYOUTS, WeightFacts
-from backbones.weights.recognise import TORCHVISION, State, recognise, stem_key
+from falconet.backbones.table2 import units
+from falconet.backbones.weights.files import BACKBONE_PREFIX
+from falconet.backbones.weights.folded import is_folded, says_pooled, split_folded
+from falconet.backbones.weights.layouts import LAYOUTS, WeightFacts
+from falconet.backbones.weights.recognise import TORCHVISION, State, recognise, stem_key
 
 # What wrappers put before every name: training in parallel, and the Object Detection API.
 OBJECT_DETECTION_SCOPE = 'FeatureExtractor/'
@@ -71,12 +71,12 @@ def split_weights(state: State, *, source: str, facts: WeightFacts | None = None
     if BACKBONE_PREFIX + stem_key(TORCHVISION) in state:
         if facts is None:
             raise ValueError(
-                f'{source} is the bare state dict of a Kestrel model, which says neither padding nor '
+                f'{source} is the bare state dict of a Falconet model, which says neither padding nor '
                 'epsilon nor normalisation: give the checkpoint itself (best.pth)'
             )
         rest = {key: value for key, value in state.items() if not key.startswith(BACKBONE_PREFIX)}
         backbone = {key.removeprefix(BACKBONE_PREFIX): state[key] for key in state if key not in rest}
-        return SplitWeights('kestrel', backbone, {}, facts=facts, rest=rest)
+        return SplitWeights('falconet', backbone, {}, facts=facts, rest=rest)
     if is_folded(state):
         backbone, classifier, rest = split_folded(state, source=source)
         return SplitWeights(

@@ -7,6 +7,6 @@ report    the table, as JSON and Markdown
 picture   the same as a PNG
 """
 
-from deploy.benchmark.turns import benchmark
+from falconet.deploy.benchmark.interleave import benchmark
 
 __all__ = ['benchmark']

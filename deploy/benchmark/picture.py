@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.outputs import MARK
-from tasks.report.text import shown
+from falconet.core.names import MARK
+from falconet.report.text import shown
 
 BARS = '#4c78a8'
 FIRST = '#9aa5b1'  # the checkpoint, which the others are compared with

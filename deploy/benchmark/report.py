@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark.picture import draw
-from tasks.outputs import MARK, check_writable, write_json
+from falconet.core.names import MARK
+from falconet.core.owned_files import check_writable, write_json
+from falconet.deploy.benchmark.picture import draw
 
 NAMES = ('benchmark.json', 'benchmark.md', 'benchmark.png')
 NOTHING = '-'
@@ -17,7 +18,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def check(folder: Path, *, overwrite: bool) -> None:
-    """Raise UserError if files that Kestrel did not make are in the way."""
+    """Raise UserError if files that Falconet did not make are in the way."""
     check_writable(files_in(folder), overwrite=overwrite, hint='Choose another --out')
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from tasks.errors import UserError
+from falconet.core.errors import UserError
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), 'w', encoding='utf-8') as answers:
         os.dup2(2, 1)
         # Takes seconds, and begins before anything is asked for.
-        from deploy.benchmark.subject import Subject, missing
+        from falconet.deploy.benchmark.measured_model import Subject, missing
 
         subject: Any = None
         for line in sys.stdin:

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from deploy.program import Program
-from tasks.build import build_dataset, data_root
-from tasks.checkpoints.load import config_from_checkpoint
-from tasks.data.folders import find_images
-from tasks.data.images import ImageError, read_image
-from tasks.errors import UserError, listing
-from tasks.model import VisionModel
-from tasks.training.split import split_in, with_split
+from falconet.checkpoints.load import config_from_checkpoint
+from falconet.core.errors import UserError, listing
+from falconet.datasets.files import find_images
+from falconet.datasets.images.images import ImageError, read_image
+from falconet.deploy.program import Program
+from falconet.engine.held_out import split_in, with_split
+from falconet.tasks.build import build_dataset, data_root
+from falconet.tasks.model import VisionModel
 
 STAGE = 'train_dataloader'
 PICTURES = 300

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.int8.inside import Step, last_of, network_of
-from deploy.int8.ranges import Ranges
+from falconet.deploy.int8.inside import Step, last_of, network_of
+from falconet.deploy.int8.ranges import Ranges
 
 CONVOLUTIONS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'TRANSPOSE_CONV')
 PRODUCTS = ('FULLY_CONNECTED',)

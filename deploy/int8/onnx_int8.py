@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import torch
 
-from deploy.formats import INPUT
-from deploy.int8.inside import Step, last_of, network_of
-from deploy.int8.ranges import Ranges
+from falconet.deploy.formats import INPUT
+from falconet.deploy.int8.inside import Step, last_of, network_of
+from falconet.deploy.int8.ranges import Ranges
 
 PRODUCTS = ('Gemm', 'MatMul')
 

@@ -11,8 +11,8 @@ import numpy as np
 import openvino
 from openvino.passes import ConstantFolding, Manager
 
-from deploy.formats import INPUT
-from deploy.int8.inside import Step, network_of
+from falconet.deploy.formats import INPUT
+from falconet.deploy.int8.inside import Step, network_of
 
 CONVOLUTIONS = ('Convolution', 'GroupConvolution')
 NO_STEPS = ('Constant', 'Parameter', 'Result')

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from deploy.formats import Traced
+from falconet.deploy.formats import Traced
 
 ATEN = torch.ops.aten
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.convolution.default)

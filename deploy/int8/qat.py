@@ -17,21 +17,21 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from deploy.int8.calibration import STAGE, Calibration
-from deploy.int8.rounding import Rounding, snap
-from layers.options import check_options
-from tasks.build import build_dataset, data_root
-from tasks.checkpoints.file import read_checkpoint
-from tasks.checkpoints.load import model_from_checkpoint
-from tasks.checkpoints.trust import SETTING, check_transforms
-from tasks.data.images import read_image
-from tasks.errors import Interrupted, UserError, listing
-from tasks.model import VisionModel
-from tasks.plain import plain
-from tasks.training.evaluate import evaluate
-from tasks.training.hooks.saving import BEST
-from tasks.training.split import split_in, with_split, write_split_file
-from tasks.training.train import train
+from falconet.checkpoints.file import read_checkpoint
+from falconet.checkpoints.load import model_from_checkpoint
+from falconet.checkpoints.untrusted import SETTING, check_transforms
+from falconet.core.errors import Interrupted, UserError, listing
+from falconet.core.options import check_options
+from falconet.core.plain_values import plain
+from falconet.datasets.images.images import read_image
+from falconet.deploy.int8.calibration import STAGE, Calibration
+from falconet.deploy.int8.rounding import Rounding, snap
+from falconet.engine.evaluate import evaluate
+from falconet.engine.held_out import split_in, with_split, write_split_file
+from falconet.engine.hooks.saving import BEST
+from falconet.engine.train import train
+from falconet.tasks.build import build_dataset, data_root
+from falconet.tasks.model import VisionModel
 
 RATE = 0.05  # of the config's learning rate
 # Of a config, what is taken from a checkpoint, which may be a stranger's.

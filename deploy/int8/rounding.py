@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from deploy.int8.inside import Step, network_of
-from deploy.int8.ranges import LEVELS, Ranges
-from tasks.model import VisionModel
+from falconet.deploy.int8.inside import Step, network_of
+from falconet.deploy.int8.ranges import LEVELS, Ranges
+from falconet.tasks.model import VisionModel
 
 WEIGHTS = 127
 CONVOLUTIONS = ('conv2d',)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.errors import UserError
+from falconet.core.errors import UserError
 
 POINTS = 100  # a score of 1
 

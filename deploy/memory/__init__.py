@@ -8,12 +8,12 @@ MCUNetV2 (arXiv 2110.15352) computes the first stages patch by patch. Both, at a
 here.
 """
 
-from deploy.memory.execute import PlannedBackbone, apply
-from deploy.memory.network import read_network
-from deploy.memory.plan import RULES, Plan, Rules, Segment
-from deploy.memory.search import Search, plan
-from deploy.memory.sizes import memory_size
-from deploy.memory.steps import multiply_adds, peak
+from falconet.deploy.memory.execute import PlannedBackbone, apply
+from falconet.deploy.memory.network import read_network
+from falconet.deploy.memory.plan import RULES, Plan, Rules, Segment
+from falconet.deploy.memory.search import Search, plan
+from falconet.deploy.memory.sizes import memory_size
+from falconet.deploy.memory.steps import multiply_adds, peak
 
 __all__ = [
     'RULES',

@@ -5,9 +5,9 @@ The numbers are those of `build.run_unit` and `steps.peak`, which a test holds t
 
 from itertools import pairwise
 
-from deploy.memory.geometry import Reach, needs_copy
-from deploy.memory.network import Unit
-from deploy.memory.plan import Rules
+from falconet.deploy.memory.geometry import Reach, needs_copy
+from falconet.deploy.memory.network import Unit
+from falconet.deploy.memory.plan import Rules
 
 
 def unit_peak(unit: Unit, rules: Rules, rows: Reach, columns: Reach, most_slices: int) -> list[int]:

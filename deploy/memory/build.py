@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from deploy.memory.geometry import Reach, Span, cut, needs_copy, reach
-from deploy.memory.network import Convolution, Unit, sides
-from deploy.memory.plan import Plan, Rules, Segment
-from deploy.memory.steps import Shape, Step, Steps
+from falconet.deploy.memory.geometry import Reach, Span, cut, needs_copy, reach
+from falconet.deploy.memory.network import Convolution, Unit, sides
+from falconet.deploy.memory.plan import Plan, Rules, Segment
+from falconet.deploy.memory.steps import Shape, Step, Steps
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deploy.memory.build import build
-from deploy.memory.network import Convolution, read_network
-from deploy.memory.plan import Plan
-from deploy.memory.steps import Step
+from falconet.deploy.memory.build import build
+from falconet.deploy.memory.network import Convolution, read_network
+from falconet.deploy.memory.plan import Plan
+from falconet.deploy.memory.steps import Step
 
 
 class PlannedBackbone(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deploy.memory.packing import ALIGNMENT, Lifetime, packed
+from falconet.deploy.memory.packing import ALIGNMENT, Lifetime, packed
 
 # Bytes of a number by TensorFlow's type: float32, float16, int32, uint8, int64, bool, int16, int8.
 BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}

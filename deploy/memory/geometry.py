@@ -4,7 +4,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from deploy.memory.network import Convolution, Unit
+from falconet.deploy.memory.network import Convolution, Unit
 
 Span = tuple[int, int]  # cells [first, end) of a map along one axis
 

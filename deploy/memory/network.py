@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from layers.conv import SamePadConv2d
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.layers.conv import SamePadConv2d
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.errors import UserError
+from falconet.core.errors import UserError
 
 LITERT = 'litert'
 

@@ -8,7 +8,7 @@ LiteRT places the largest tensors first, each into the tightest gap that is free
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from deploy.memory.steps import Steps
+from falconet.deploy.memory.steps import Steps
 
 ALIGNMENT = 64  # bytes, LiteRT's
 

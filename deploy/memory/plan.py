@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.memory.sizes import in_kilobytes
+from falconet.deploy.memory.sizes import in_kilobytes
 
 
 @dataclass(frozen=True)

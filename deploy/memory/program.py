@@ -4,15 +4,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from deploy.memory.execute import apply
-from deploy.memory.flatbuffer import arena_of
-from deploy.memory.plan import RULES, Plan
-from deploy.memory.rewrite import rewrite
-from deploy.memory.search import SHARES, Search, too_little
-from deploy.memory.sizes import in_kilobytes
-from deploy.program import Program, fixed_size
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.core.errors import UserError
+from falconet.deploy.memory.execute import apply
+from falconet.deploy.memory.flatbuffer import arena_of
+from falconet.deploy.memory.plan import RULES, Plan
+from falconet.deploy.memory.rewrite import rewrite
+from falconet.deploy.memory.search import SHARES, Search, too_little
+from falconet.deploy.memory.sizes import in_kilobytes
+from falconet.deploy.program import Program, fixed_size
+from falconet.tasks.model import VisionModel
 
 
 class PlannedProgram(Program):

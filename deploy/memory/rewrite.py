@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from deploy.memory.build import build
-from deploy.memory.flatbuffer import PAD, SAME, SLICE, TRANSPOSE, VALID, File
-from deploy.memory.network import Convolution, Unit
-from deploy.memory.plan import Plan
-from deploy.memory.steps import Step, Steps
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.deploy.memory.build import build
+from falconet.deploy.memory.flatbuffer import PAD, SAME, SLICE, TRANSPOSE, VALID, File
+from falconet.deploy.memory.network import Convolution, Unit
+from falconet.deploy.memory.plan import Plan
+from falconet.deploy.memory.steps import Step, Steps
 
 ADD, CONCATENATE, MEAN, REVERSE = 0, 2, 40, 105  # BuiltinOperator
 ROWS_AND_COLUMNS = (1, 2)

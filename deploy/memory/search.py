@@ -12,15 +12,15 @@ from functools import cached_property
 
 from torch import nn
 
-from deploy.memory.arithmetic import unit_peak, unit_work
-from deploy.memory.build import Frame, build, enter, run_unit
-from deploy.memory.geometry import Reach, cut
-from deploy.memory.network import Unit, read_network
-from deploy.memory.packing import arena
-from deploy.memory.plan import Plan, Rules, Segment, plain
-from deploy.memory.sizes import in_kilobytes
-from deploy.memory.steps import Shape, Steps, multiply_adds, peak
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.deploy.memory.arithmetic import unit_peak, unit_work
+from falconet.deploy.memory.build import Frame, build, enter, run_unit
+from falconet.deploy.memory.geometry import Reach, cut
+from falconet.deploy.memory.network import Unit, read_network
+from falconet.deploy.memory.packing import arena
+from falconet.deploy.memory.plan import Plan, Rules, Segment, plain
+from falconet.deploy.memory.sizes import in_kilobytes
+from falconet.deploy.memory.steps import Shape, Steps, multiply_adds, peak
 
 # An operator costs about as much as this many multiply-adds before it has computed anything: without that a
 # plan of a thousand small patches looks cheap.

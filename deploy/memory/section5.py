@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from deploy.memory.build import build, run_unit
-from deploy.memory.geometry import reach
-from deploy.memory.network import Unit
-from deploy.memory.plan import RULES, Plan, Segment
-from deploy.memory.steps import Shape, Steps, peak
+from falconet.deploy.memory.build import build, run_unit
+from falconet.deploy.memory.geometry import reach
+from falconet.deploy.memory.network import Unit
+from falconet.deploy.memory.plan import RULES, Plan, Segment
+from falconet.deploy.memory.steps import Shape, Steps, peak
 
 # Images go in as 16-bit numbers and are let go; a slice's projection is added in place.
 PAPERS = replace(RULES['torch'], value_bytes=2, pictures=False, holds_input=False)

@@ -1,6 +1,6 @@
 """Amounts of memory as people write them."""
 
-from tasks.data.cache import parse_size
+from falconet.datasets.images.cache import parse_size
 
 
 def memory_size(text: str) -> int:

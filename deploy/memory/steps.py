@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deploy.memory.network import Convolution
+from falconet.deploy.memory.network import Convolution
 
 
 class Shape(NamedTuple):

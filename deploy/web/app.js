@@ -1,4 +1,4 @@
-// made by Kestrel
+// made by Falconet
 // Photographs and camera frames go to the worker as they are; what comes back is drawn over them.
 import { DRAWERS, drawingScale, listRows, sentence } from './draw.js';
 
@@ -100,7 +100,7 @@ async function show(card, source, width, height) {
   card.numbers.textContent = `${width} × ${height} pixels, ${Math.round(all)} ms in all, ${Math.round(milliseconds)} ms in the model`;
   // For whoever builds on this page: what the graph said, as it said it.
   const detail = { name: card.name, width, height, outputs, milliseconds, all };
-  document.dispatchEvent(new CustomEvent('kestrel-answer', { detail }));
+  document.dispatchEvent(new CustomEvent('falconet-answer', { detail }));
 }
 
 async function addFile(file) {

@@ -1,4 +1,4 @@
-// made by Kestrel
+// made by Falconet
 // What is drawn and listed of each task's answer. Nothing is computed here that the graph has not said.
 // Pixels of a drawing's longer side: enough to read labels on, no more than a screen shows.
 const [SHORTEST, LONGEST] = [800, 1280];

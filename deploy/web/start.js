@@ -1,4 +1,4 @@
-// made by Kestrel
+// made by Falconet
 // A classic script, for browsers that would load no module: says what is missing, else starts the page.
 (function () {
   'use strict';

@@ -1,8 +1,8 @@
-// made by Kestrel
+// made by Falconet
 // Keeps the page's own files, so that it works without a network, and isolates the page, which allows threads.
 const VERSION = '{{VERSION}}';
 const FILES = ['{{FILES}}'];
-const PREFIX = `kestrel ${self.registration.scope} `;
+const PREFIX = `falconet ${self.registration.scope} `;
 const CACHE = PREFIX + VERSION;
 
 self.addEventListener('install', (event) => {

@@ -1,4 +1,4 @@
-// made by Kestrel
+// made by Falconet
 // Runs the model apart from the page, which stays usable meanwhile. Pixels come in, the graph's outputs go out.
 import * as ort from './onnxruntime/ort.wasm.min.mjs';
 

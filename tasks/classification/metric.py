@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from mmengine.registry import METRICS
 
-from tasks.classification.page import Cases, as_answers, findings, worst_rows
-from tasks.data.dataset import VisionDataset
-from tasks.data.samples import Batch
-from tasks.errors import listing
-from tasks.metric import TaskMetric, rounded
-from tasks.report.page.findings import Findings
-from tasks.report.plots import draw_confusion
-from tasks.report.text import shown
+from falconet.core.errors import listing
+from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.samples import Batch
+from falconet.report.page.findings import Findings
+from falconet.report.plots import draw_confusion
+from falconet.report.text import shown
+from falconet.tasks.classification.page import Cases, as_answers, findings, worst_rows
+from falconet.tasks.metric import TaskMetric, rounded
 
 
 @METRICS.register_module()

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.classification.attention import laid_over, where_it_looked
-from tasks.data.again import picture_again
-from tasks.data.dataset import VisionDataset
-from tasks.report.evidence.calibration import calibrate
-from tasks.report.evidence.intervals import ends_of, intervals
-from tasks.report.page.calibration import calibration_section
-from tasks.report.page.confusions import commonest, confusion_section, listed
-from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
-from tasks.report.page.markup import Html, element, joined, name
-from tasks.report.page.pictures import case, gallery, small
+from falconet.datasets.again import picture_again
+from falconet.datasets.dataset import VisionDataset
+from falconet.report.evidence.calibration import calibrate
+from falconet.report.evidence.intervals import ends_of, intervals
+from falconet.report.page.calibration import calibration_section
+from falconet.report.page.confusions import commonest, confusion_section, listed
+from falconet.report.page.findings import Findings, Score, Section, class_section, weakest_first
+from falconet.report.page.markup import Html, element, joined, name
+from falconet.report.page.pictures import case, gallery, small
+from falconet.tasks.classification.attention import laid_over, where_it_looked
 
 WORST = 18  # pictures shown
 EXAMPLES = 3  # of the weakest class

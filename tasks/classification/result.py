@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.data.kept import class_indices, picture_to_draw
-from tasks.report.drawing import captioned
+from falconet.report.drawing import captioned
+from falconet.tasks.results import class_indices, picture_to_draw
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.errors import UserError, closest
-from tasks.registry import check_options
+from falconet.core.errors import UserError, closest
+from falconet.core.registry import check_options
 
 BATCH_TRANSFORMS = ('MixUp', 'CutMix')  # of torchvision.transforms.v2
 

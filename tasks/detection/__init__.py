@@ -1,9 +1,11 @@
 """Detection: boxes with a class and a score."""
 
-from tasks.data import resize
-from tasks.detection import dataset, folder, metric, mosaic, transforms
-from tasks.detection.result import DetectionResult
-from tasks.task import Task
+from falconet.datasets.detection import dataset, folder
+from falconet.datasets.transforms import boxes as transforms
+from falconet.datasets.transforms import mosaic, resize
+from falconet.tasks.detection import metric
+from falconet.tasks.detection.result import DetectionResult
+from falconet.tasks.task import Task
 
 __all__ = ['TASK', 'DetectionResult', 'dataset', 'folder', 'metric', 'mosaic', 'resize', 'transforms']
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from tasks.data.annotations import Annotations
+from falconet.datasets.annotations import Annotations
 
 
 def voc_average_precision(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.data.annotations import Annotations
+from falconet.datasets.annotations import Annotations
 
 RIGHT, PLACE, CLASS, DOUBLE, BACKGROUND, BOTH, IGNORED = range(7)
 MISSED = 7

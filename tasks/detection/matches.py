@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasks.detection.errors import average_precision
+from falconet.tasks.detection.errors import average_precision
 
 THRESHOLDS = 10  # IoU 0.50 to 0.95
 WORK = 4e7  # detections times thresholds times draws that are affordable: seconds

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from mmengine.registry import METRICS
 
-from tasks.data.annotations import Annotations
-from tasks.data.dataset import VisionDataset
-from tasks.data.formats.coco import as_coco
-from tasks.data.samples import Batch
-from tasks.detection.average_precision import voc_average_precision
-from tasks.detection.errors import find_errors
-from tasks.detection.matches import ClassMatches, matches_of
-from tasks.detection.page import SHOWN_FROM, Cases, findings, worst_pictures
-from tasks.errors import listing
-from tasks.metric import TaskMetric, rounded
-from tasks.report.page.findings import Findings
-from tasks.report.plots import draw_precision_recall
-from tasks.report.text import shown
+from falconet.core.errors import listing
+from falconet.datasets.annotations import Annotations
+from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.formats.coco import as_coco
+from falconet.datasets.samples import Batch
+from falconet.report.page.findings import Findings
+from falconet.report.plots import draw_precision_recall
+from falconet.report.text import shown
+from falconet.tasks.detection.average_precision import voc_average_precision
+from falconet.tasks.detection.errors import find_errors
+from falconet.tasks.detection.matches import ClassMatches, matches_of
+from falconet.tasks.detection.page import SHOWN_FROM, Cases, findings, worst_pictures
+from falconet.tasks.metric import TaskMetric, rounded
 
 # The order of `COCOeval.stats` for boxes. AP is the mean over IoU 0.50 to 0.95, AR recall over the same;
 # _1, _10, _100 are detections allowed per image; small, medium, large areas below 32**2, 96**2 pixels, and

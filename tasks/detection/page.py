@@ -6,10 +6,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.data.again import picture_again
-from tasks.data.annotations import Annotations
-from tasks.data.dataset import VisionDataset
-from tasks.detection.errors import (
+from falconet.datasets.again import picture_again
+from falconet.datasets.annotations import Annotations
+from falconet.datasets.dataset import VisionDataset
+from falconet.report.boxes import draw_boxes
+from falconet.report.evidence.calibration import calibrate
+from falconet.report.evidence.intervals import ends_of, intervals
+from falconet.report.page.calibration import calibration_section
+from falconet.report.page.confusions import listed
+from falconet.report.page.drawings import Curve, plot
+from falconet.report.page.findings import Findings, Score, Section, class_section, weakest_first
+from falconet.report.page.markup import Html, bar, element, joined, name, table
+from falconet.report.page.pictures import WIDE_SIDE, case, gallery, small
+from falconet.report.text import shown
+from falconet.tasks.detection.errors import (
     BACKGROUND,
     BOTH,
     CLASS,
@@ -23,17 +33,7 @@ from tasks.detection.errors import (
     find_errors,
     judge,
 )
-from tasks.detection.matches import ClassMatches, draws_for, precisions
-from tasks.report.boxes import draw_boxes
-from tasks.report.evidence.calibration import calibrate
-from tasks.report.evidence.intervals import ends_of, intervals
-from tasks.report.page.calibration import calibration_section
-from tasks.report.page.confusions import listed
-from tasks.report.page.drawings import Curve, plot
-from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
-from tasks.report.page.markup import Html, bar, element, joined, name, table
-from tasks.report.page.pictures import WIDE_SIDE, case, gallery, small
-from tasks.report.text import shown
+from falconet.tasks.detection.matches import ClassMatches, draws_for, precisions
 
 SHOWN_FROM = 0.3  # score of the detections that pictures show
 CALIBRATED_FROM = 0.05
@@ -41,7 +41,7 @@ WORST, EXAMPLES = 12, 3
 MOST_BOXES = 15  # in a picture: more would hide it
 TITLE = 17  # pixels of the titles' letters in a picture, which a page shows at two thirds of its size or more
 TITLE_LIMIT = 16  # letters of a class name there
-GREEN, RED, ORANGE = 1, 0, 4  # among the colours of `tasks.report.boxes`
+GREEN, RED, ORANGE = 1, 0, 4  # among the colours of `report.boxes`
 MEANINGS = {
     'class': 'the right place, the wrong class',
     'place': 'the right class, but the box fits badly (IoU 0.1 to 0.5)',

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from tasks.data.kept import class_indices, picture_to_draw
-from tasks.data.tiles import Place
-from tasks.detection.tiles import join_boxes
-from tasks.report.boxes import paint_boxes
+from falconet.report.boxes import paint_boxes
+from falconet.tasks.detection.tiles import join_boxes
+from falconet.tasks.results import class_indices, picture_to_draw
+from falconet.tasks.tiles import Place
 
 DRAWN_FROM = 0.3
 CORNERS = ('x_min', 'y_min', 'x_max', 'y_max')

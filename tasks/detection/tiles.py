@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.data.tiles import Place
+from falconet.tasks.tiles import Place
 
 IOU = 0.5  # from which two boxes of a class are one object
 INSIDE = 0.7  # share of a cut box inside a whole one from which it is a part of that

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from mmengine.registry import METRICS
 
-from heads.base import IGNORE
-from tasks.data.dataset import VisionDataset
-from tasks.data.samples import Batch
-from tasks.errors import listing
-from tasks.metric import TaskMetric, rounded
-from tasks.report.page.findings import Findings
-from tasks.report.plots import draw_confusion
-from tasks.report.text import shown
-from tasks.segmentation.evidence import Counts, KeptMask, keep_worst, picture_row, worst_of
-from tasks.segmentation.page import Cases, findings
+from falconet.core.errors import listing
+from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.samples import Batch
+from falconet.heads.base import IGNORE
+from falconet.report.page.findings import Findings
+from falconet.report.plots import draw_confusion
+from falconet.report.text import shown
+from falconet.tasks.metric import TaskMetric, rounded
+from falconet.tasks.segmentation.evidence import Counts, KeptMask, keep_worst, picture_row, worst_of
+from falconet.tasks.segmentation.page import Cases, findings
 
 
 @METRICS.register_module()

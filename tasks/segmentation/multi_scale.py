@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.base import Enlarges
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.heads.base import Enlarges
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 

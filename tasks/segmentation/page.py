@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from heads.base import IGNORE
-from tasks.data.again import picture_again
-from tasks.data.dataset import VisionDataset
-from tasks.data.formats.masks import voc_palette
-from tasks.report.evidence.intervals import ends_of, intervals
-from tasks.report.page.confusions import commonest, confusion_section, listed
-from tasks.report.page.drawings import legend_entry
-from tasks.report.page.findings import Findings, Score, Section, class_section, weakest_first
-from tasks.report.page.markup import Html, element, joined, name
-from tasks.report.page.pictures import case, gallery
-from tasks.segmentation.evidence import OF_A_CLASS, WORST, Counts, KeptMask
+from falconet.datasets.again import picture_again
+from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.formats.masks import voc_palette
+from falconet.heads.base import IGNORE
+from falconet.report.evidence.intervals import ends_of, intervals
+from falconet.report.page.confusions import commonest, confusion_section, listed
+from falconet.report.page.drawings import legend_entry
+from falconet.report.page.findings import Findings, Score, Section, class_section, weakest_first
+from falconet.report.page.markup import Html, element, joined, name
+from falconet.report.page.pictures import case, gallery
+from falconet.tasks.segmentation.evidence import OF_A_CLASS, WORST, Counts, KeptMask
 
 OPACITY = 0.6
 

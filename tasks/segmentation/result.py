@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from heads.score_map import ScoreMap
-from tasks.data.formats.masks import voc_palette, write_mask
-from tasks.data.kept import class_indices, picture_to_draw
-from tasks.data.tiles import Place
-from tasks.outputs import note
-from tasks.report.drawing import BACKGROUND, INK, at_least_wide, fitting_font
-from tasks.report.text import shown
-from tasks.segmentation.tiles import blend_scores, join_masks
+from falconet.core.owned_files import note
+from falconet.datasets.formats.masks import voc_palette, write_mask
+from falconet.heads.score_map import ScoreMap
+from falconet.report.drawing import BACKGROUND, INK, at_least_wide, fitting_font
+from falconet.report.text import shown
+from falconet.tasks.results import class_indices, picture_to_draw
+from falconet.tasks.segmentation.tiles import blend_scores, join_masks
+from falconet.tasks.tiles import Place
 
 OPACITY = 0.55
 LEGEND_LIMIT = 12  # classes in a legend, the largest first

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from heads.score_map import ScoreMap
-from tasks.data.tiles import Place
+from falconet.heads.score_map import ScoreMap
+from falconet.tasks.tiles import Place
 
 STRIP = 32_000_000  # bytes of scores of every class that are computed at a time
 

@@ -5,11 +5,11 @@ import inspect
 import pytest
 import torch
 
-import backbones
-from backbones import BACKBONES, Backbone
-from layers.options import check_options
+import falconet.backbones
+from falconet.backbones import BACKBONES, Backbone
+from falconet.core.options import check_options
 
-assert backbones
+assert falconet.backbones
 
 
 @pytest.fixture(params=sorted(BACKBONES.module_dict))

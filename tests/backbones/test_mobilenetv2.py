@@ -6,9 +6,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
 
-from backbones import MobileNetV2
-from backbones.mobilenetv2 import SHORTCUTS, InvertedResidual
-from backbones.table2 import OUTPUT_STRIDES, TAP_NAMES, make_divisible, plan_network
+from falconet.backbones import MobileNetV2
+from falconet.backbones.mobilenetv2 import SHORTCUTS, InvertedResidual
+from falconet.backbones.table2 import OUTPUT_STRIDES, TAP_NAMES, make_divisible, plan_network
 
 # Parameters with a 1000-class linear layer, counted on an independent build of the network.
 PARAMETERS = {

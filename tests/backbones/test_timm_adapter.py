@@ -6,12 +6,12 @@ import pytest
 import timm
 import torch
 
-import heads
-from backbones import TimmBackbone
-from backbones.timm_adapter import is_network_error
-from heads import HEADS, Head
+import falconet.heads
+from falconet.backbones import TimmBackbone
+from falconet.backbones.timm_adapter import is_network_error
+from falconet.heads import HEADS, Head
 
-assert heads
+assert falconet.heads
 
 MODELS = (
     'mobilenetv3_small_050',

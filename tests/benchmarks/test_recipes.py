@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tasks import load_config
-from tasks.plain import plain
-from tasks.schema import check_config
+from falconet import load_config
+from falconet.core.plain_values import plain
+from falconet.core.schema import check_config
 
 
 @pytest.fixture(scope='module')

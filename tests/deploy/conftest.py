@@ -9,13 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from deploy.export import export
-from deploy.parity import generated_pictures
-from deploy.web_format import export_page
-from deploy.web_runtime import read_runtime
-from tasks.checkpoints.file import describe, write_checkpoint
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.checkpoints.file import describe, write_checkpoint
+from falconet.core.errors import UserError
+from falconet.deploy.export import export
+from falconet.deploy.parity import generated_pictures
+from falconet.deploy.web_format import export_page
+from falconet.deploy.web_runtime import read_runtime
+from falconet.tasks.model import VisionModel
 
 CASES = [
     (task, padding)
@@ -25,7 +25,7 @@ CASES = [
 FORMATS = ('torch', 'onnx', 'openvino')
 SIZE = 96
 # A .tgz of `npm pack onnxruntime-web@1.30.0`; without it, what --web-runtime was given before.
-RUNTIME = os.environ.get('KESTREL_WEB_RUNTIME')
+RUNTIME = os.environ.get('FALCONET_WEB_RUNTIME')
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     'classification': (
         {},
@@ -136,7 +136,7 @@ def runtime() -> str | None:
     try:
         read_runtime(RUNTIME)
     except UserError as error:
-        pytest.skip(f'KESTREL_WEB_RUNTIME: {error}')
+        pytest.skip(f'FALCONET_WEB_RUNTIME: {error}')
     return RUNTIME
 
 

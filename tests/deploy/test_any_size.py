@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.answers import LONGEST, Geometry, mask_size
-from deploy.engines import ExportedModel
-from deploy.export import export
-from deploy.parity import differences, generated_pictures, too_large
-from deploy.program import Program
-from tasks import load_model
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.deploy.answers import LONGEST, Geometry, mask_size
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import export
+from falconet.deploy.parity import differences, generated_pictures, too_large
+from falconet.deploy.program import Program
+from falconet.tasks.model import VisionModel
 
 from .test_engines import check_same
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import deploy.benchmark.subject as subject
-from deploy.benchmark import benchmark, report
-from deploy.benchmark.turns import check_tasks, photographs, summary
-from deploy.parity import generated_pictures
-from tasks.errors import UserError
+import falconet.deploy.benchmark.measured_model as subject
+from falconet.core.errors import UserError
+from falconet.deploy.benchmark import benchmark, report
+from falconet.deploy.benchmark.interleave import check_tasks, photographs, summary
+from falconet.deploy.parity import generated_pictures
 
 Exported = Callable[[str, str], Path]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from deploy.export import export
-from deploy.formats import FORMATS
-from tasks import load_model
-from tasks.errors import UserError
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.deploy.export import export
+from falconet.deploy.formats import FORMATS
 
 needs_coremltools = pytest.mark.skipif(
     importlib.util.find_spec('coremltools') is None,
@@ -43,7 +43,7 @@ EXPECTED = {
 def test_a_package_has_the_documented_signature(
     task: str, small_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from deploy.coreml_format import package, read
+    from falconet.deploy.coreml_format import package, read
 
     (written,) = export(small_checkpoint(task), ['coreml'], out=tmp_path / 'out')
     assert written.path.is_dir()

@@ -12,17 +12,17 @@ import numpy as np
 import onnx
 import pytest
 
-from deploy.description import KEY
-from deploy.engines import ExportedModel
-from deploy.export import export
-from deploy.parity import box_differences, generated_pictures, too_large
-from heads.base import HEADS
-from heads.linear import LinearHead
-from tasks import load_model
-from tasks.build import load_config
-from tasks.checkpoints.convert import convert
-from tasks.errors import UserError
-from tasks.segmentation.dataset import VOC_CLASSES
+from falconet import load_model
+from falconet.checkpoints.convert import convert
+from falconet.core.errors import UserError
+from falconet.datasets.segmentation.dataset import VOC_CLASSES
+from falconet.deploy.description import KEY
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import export
+from falconet.deploy.parity import box_differences, generated_pictures, too_large
+from falconet.heads.base import HEADS
+from falconet.heads.linear import LinearHead
+from falconet.tasks.build import load_config
 
 ENDINGS = ('.pt2', '.onnx', '.xml')
 Exported = Callable[[str, str], Path]
@@ -209,7 +209,7 @@ def with_description(source: Path, target: Path, change: Callable[[dict[str, Any
         (lambda content: None, r'not written by tools/export\.py'),
         (lambda content: '{"task": ', r'description is damaged'),
         (lambda content: {**content, 'classes': 3}, r'description is damaged \(classes: '),
-        (lambda content: {**content, 'format': 99}, r'newer Kestrel \(format 99\)'),
+        (lambda content: {**content, 'format': 99}, r'newer Falconet \(format 99\)'),
         (lambda content: {**content, 'task': 'os'}, r'says it is for os, but its head is for classification'),
         (
             lambda content: {**content, 'model': {'head': {'type': 'os.system'}}},

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from deploy.engines import ExportedModel
-from deploy.export import export
-from tasks.checkpoints.load import load_model
+from falconet.checkpoints.load import load_model
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import export
 
 
 @pytest.mark.parametrize('normalise', ['imagenet', 'tensorflow'])
@@ -17,8 +17,8 @@ def test_a_program_says_which_pixel_is_the_mean(
 ) -> None:
     from mmengine.config import Config
 
-    from tasks.checkpoints.file import describe, write_checkpoint
-    from tasks.model import VisionModel
+    from falconet.checkpoints.file import describe, write_checkpoint
+    from falconet.tasks.model import VisionModel
 
     model = small_model('segmentation')
     spec = {**model.spec, 'normalise': normalise}

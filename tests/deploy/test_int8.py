@@ -9,24 +9,24 @@ import pytest
 import torch
 from mmengine.config import Config
 
-import deploy.export
-from deploy.engines import ExportedModel
-from deploy.export import CARD, describe, description_for, export
-from deploy.formats import FORMATS, Traced, trace
-from deploy.int8 import prepare as preparing
-from deploy.int8.calibration import Int8, choose
-from deploy.int8.inside import Step, last_of, network_of
-from deploy.int8.prepare import edges, prepare
-from deploy.int8.ranges import Ranges, best_range
-from deploy.int8.score import check_drop
-from deploy.parity import expected_answer, generated_pictures, relative
-from deploy.program import Program
-from tasks.build import build_dataset, build_model, load_config
-from tasks.checkpoints.file import describe as content_of
-from tasks.checkpoints.file import write_checkpoint
-from tasks.checkpoints.foreign import load_weights
-from tasks.errors import UserError
-from tasks.model import VisionModel
+import falconet.deploy.export
+from falconet.checkpoints.external_weights import load_weights
+from falconet.checkpoints.file import describe as content_of
+from falconet.checkpoints.file import write_checkpoint
+from falconet.core.errors import UserError
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import CARD, describe, description_for, export
+from falconet.deploy.formats import FORMATS, Traced, trace
+from falconet.deploy.int8 import prepare as preparing
+from falconet.deploy.int8.calibration import Int8, choose
+from falconet.deploy.int8.inside import Step, last_of, network_of
+from falconet.deploy.int8.prepare import edges, prepare
+from falconet.deploy.int8.ranges import Ranges, best_range
+from falconet.deploy.int8.score import check_drop
+from falconet.deploy.parity import expected_answer, generated_pictures, relative
+from falconet.deploy.program import Program
+from falconet.tasks.build import build_dataset, build_model, load_config
+from falconet.tasks.model import VisionModel
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -214,7 +214,7 @@ def test_one_that_lost_too_much_is_refused_and_nothing_is_left(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([{'top1': 0.9}, {'top1': 0.88}])
-    monkeypatch.setattr(deploy.export, 'scores_of', lambda *_: next(scores))
+    monkeypatch.setattr(falconet.deploy.export, 'scores_of', lambda *_: next(scores))
     monkeypatch.setattr(FORMATS['onnx'].module(), 'write_int8', lambda traced, path, _: path.write_bytes(b''))
     with pytest.raises(
         UserError, match=r'0\.8800, 2\.00 points below .* at most 1 may be lost.*more pictures'

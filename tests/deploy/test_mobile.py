@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.export import export
-from deploy.formats import FORMATS
-from deploy.parity import differences, expected_answer, generated_pictures, too_large
-from deploy.plain_operators import suppress_plainly
-from deploy.program import Program
-from heads.detections import suppress_batch
-from tasks import load_model
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.deploy.export import export
+from falconet.deploy.formats import FORMATS
+from falconet.deploy.parity import differences, expected_answer, generated_pictures, too_large
+from falconet.deploy.plain_operators import suppress_plainly
+from falconet.deploy.program import Program
+from falconet.heads.nms_op import suppress_batch
+from falconet.tasks.model import VisionModel
 
 
 def needs(name: str) -> pytest.MarkDecorator:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.answers import FORMS
-from deploy.formats import INPUT
-from deploy.parity import generated_pictures
-from tasks import load_model
+from falconet import load_model
+from falconet.deploy.answers import FORMS
+from falconet.deploy.formats import INPUT
+from falconet.deploy.parity import generated_pictures
 
 
 def blocks(root: Path, language: str) -> list[str]:
@@ -39,7 +39,7 @@ def test_the_pages_python_says_what_the_checkpoint_says(
     if 'ai_edge_litert' in found[place]:
         if importlib.util.find_spec('litert_torch') is None:
             pytest.skip('litert-torch is not installed; make test-export does')
-        from deploy.export import export
+        from falconet.deploy.export import export
 
         export(folder / 'best.pth', ['litert'], out=tmp_path)
     expected = load_model(folder / 'best.pth').predict('photo.jpg')

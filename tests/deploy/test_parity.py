@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.parity import differences, generated_pictures, too_large
+from falconet.deploy.parity import differences, generated_pictures, too_large
 
 Answer = dict[str, np.ndarray]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.parity import generated_pictures
-from deploy.program import Program, named, unnamed
-from heads.base import HEADS, Head
-from heads.linear import LinearHead
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.core.errors import UserError
+from falconet.deploy.parity import generated_pictures
+from falconet.deploy.program import Program, named, unnamed
+from falconet.heads.base import HEADS, Head
+from falconet.heads.linear import LinearHead
+from falconet.tasks.model import VisionModel
 
 Models = Callable[..., VisionModel]
 

@@ -12,19 +12,19 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from deploy.export import CARD, export
-from deploy.formats import trace
-from deploy.int8.calibration import Int8, choose
-from deploy.int8.onnx_int8 import quantised
-from deploy.int8.qat import RATE, check_augment, fine_tuned, training_config
-from deploy.int8.rounding import WEIGHTS, Rounding, rounded_weight, snap
-from deploy.onnx_format import translated
-from deploy.parity import generated_pictures, relative
-from deploy.program import Program
-from tasks.checkpoints.file import describe as content_of
-from tasks.checkpoints.file import read_checkpoint, write_checkpoint
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.checkpoints.file import describe as content_of
+from falconet.checkpoints.file import read_checkpoint, write_checkpoint
+from falconet.core.errors import UserError
+from falconet.deploy.export import CARD, export
+from falconet.deploy.formats import trace
+from falconet.deploy.int8.calibration import Int8, choose
+from falconet.deploy.int8.onnx_int8 import quantised
+from falconet.deploy.int8.qat import RATE, check_augment, fine_tuned, training_config
+from falconet.deploy.int8.rounding import WEIGHTS, Rounding, rounded_weight, snap
+from falconet.deploy.onnx_format import translated
+from falconet.deploy.parity import generated_pictures, relative
+from falconet.deploy.program import Program
+from falconet.tasks.model import VisionModel
 
 OPTIMISER = {'optimizer': {'type': 'AdamW', 'lr': 0.02, 'weight_decay': 0.01}}
 

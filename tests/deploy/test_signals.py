@@ -14,7 +14,7 @@ def test_a_signal_after_programs_have_gone_is_handled(
     program = exported('classification', 'symmetric') / f'best{ending}'
     said = fresh_process(f"""
         import gc, os, signal
-        from tasks import load_model
+        from falconet import load_model
         loaded = [load_model({str(program)!r}) for _ in range(3)]
         while loaded:
             del loaded[0]

@@ -10,10 +10,10 @@ from typing import Any
 import onnx
 import pytest
 
-from deploy.description import KEY
-from deploy.parity import generated_pictures
-from tasks import load_model
-from tasks.errors import UserError
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.deploy.description import KEY
+from falconet.deploy.parity import generated_pictures
 
 Exported = Callable[[str, str], Path]
 TEXT = {'type': 'TextImage', 'font_path': '/etc/passwd'}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from deploy.engines import ExportedModel
-from deploy.parity import generated_pictures
-from deploy.quick import QuickNetwork
-from tasks.model import VisionModel
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.openvino_eval import QuickNetwork
+from falconet.deploy.parity import generated_pictures
+from falconet.tasks.model import VisionModel
 
 
 def test_a_checkpoints_network_in_openvino_does(

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.engines import ExportedModel
-from deploy.parity import box_differences, generated_pictures, too_large
-from deploy.web_format import export_page
-from tasks import load_model
-from tasks.answer import to_image
-from tasks.build import load_config
-from tasks.checkpoints.convert import convert
+from falconet import load_model
+from falconet.checkpoints.convert import convert
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.parity import box_differences, generated_pictures, too_large
+from falconet.deploy.web_format import export_page
+from falconet.tasks.build import load_config
+from falconet.tasks.predictor import to_image
 
 FLAGS = (
     *('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run'),
@@ -35,7 +35,7 @@ FLAGS = (
 )
 LISTEN = """
 window.answers = [];
-document.addEventListener('kestrel-answer', ({ detail }) => {
+document.addEventListener('falconet-answer', ({ detail }) => {
   const plain = {};
   for (const [name, { dims, data }] of Object.entries(detail.outputs)) plain[name] = [dims, Array.from(data)];
   window.answers.push({ ...detail, outputs: plain });

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from deploy.engines import ExportedModel
-from deploy.web_format import check_options, place_files
-from deploy.web_runtime import FILES, read_runtime
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.web_format import check_options, place_files
+from falconet.deploy.web_runtime import FILES, read_runtime
 
 
 def test_a_page_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_page_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: 
     assert not (target / 'old.js').exists()
     for name in ('style.css', 'model.json'):
         (target / name).write_text('mine')
-        with pytest.raises(UserError, match=rf'files that Kestrel did not make.*{name}.*--overwrite'):
+        with pytest.raises(UserError, match=rf'files that Falconet did not make.*{name}.*--overwrite'):
             place_files(first, {}, target, overwrite=False)
         assert (target / name).read_text() == 'mine'
         assert not (target / 'old.js').exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou, nms
 
-from heads.boxes import (
+from falconet.heads.boxes import (
     box_shapes,
     covered,
     decode,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from heads.class_losses import cross_entropy, focal_loss
+from falconet.heads.class_losses import cross_entropy, focal_loss
 
 
 @pytest.mark.parametrize('scores', ['sigmoid', 'softmax'])

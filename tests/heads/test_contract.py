@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-import backbones
-import heads
-from backbones import BACKBONES
-from heads import HEADS, Head, LinearHead
-from layers.options import check_options
+import falconet.backbones
+import falconet.heads
+from falconet.backbones import BACKBONES
+from falconet.core.options import check_options
+from falconet.heads import HEADS, Head, LinearHead
 
-assert backbones
-assert heads
+assert falconet.backbones
+assert falconet.heads
 
 # Targets a head of each task understands, for a batch of two images.
 TARGETS = {

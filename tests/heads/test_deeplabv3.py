@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from backbones import MobileNetV2
-from backbones.weights.files import read_state_dict
-from backbones.weights.load import copy_matching
-from backbones.weights.split import split_weights
-from heads import DeepLabV3Head
-from heads.deeplabv3 import possible_winners
-from layers.fused import fused_kernels
+from falconet.backbones import MobileNetV2
+from falconet.backbones.weights.files import read_state_dict
+from falconet.backbones.weights.load import copy_matching
+from falconet.backbones.weights.split import split_weights
+from falconet.heads import DeepLabV3Head
+from falconet.heads.deeplabv3 import possible_winners
+from falconet.layers.fast.fused import fused_kernels
 
 # (pyramid, output stride) -> parameters with 21 classes, and multiply-adds counted on an independent build:
 # at stride 16 one pass at 513 x 513, at stride 8 six scales (0.5 to 1.75) and their mirror images.

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import mobilenet_v2
 
-from heads import LinearHead
+from falconet.heads import LinearHead
 
 
 def test_logits_equal_torchvisions_classifier() -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from backbones import MobileNetV2
-from heads import SSDLiteHead
-from heads.pyramid import enlarged
+from falconet.backbones import MobileNetV2
+from falconet.heads import SSDLiteHead
+from falconet.heads.pyramid import enlarged
 
 TAPS = ('stage4_expand', 'stage6_expand', 'last')
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones import MobileNetV2
-from backbones.weights.files import read_state_dict
-from backbones.weights.split import split_weights
-from heads import SSDLiteHead
-from heads.boxes import encode
+from falconet.backbones import MobileNetV2
+from falconet.backbones.weights.files import read_state_dict
+from falconet.backbones.weights.split import split_weights
+from falconet.heads import SSDLiteHead
+from falconet.heads.boxes import encode
 
 TAPS = ('stage6_expand', 'last')
 

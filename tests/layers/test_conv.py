@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbones import MobileNetV2
-from layers import ConvNormActivation, SamePadConv2d
+from falconet.backbones import MobileNetV2
+from falconet.layers import ConvNormActivation, SamePadConv2d
 
 
 def tensorflow_convolution(images: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.build import build_dataset, load_config
-from tasks.errors import UserError
-from tasks.plain import plain
+from falconet.core.errors import UserError
+from falconet.core.plain_values import plain
+from falconet.tasks.build import build_dataset, load_config
 
 
 def test_the_small_voc_has_the_recipe_of_a_folder_of_masks(root: Path) -> None:

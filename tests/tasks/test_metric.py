@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tasks.metric
-from tasks.metric import TaskMetric
+import falconet.tasks.metric
+from falconet.tasks.metric import TaskMetric
 
 
 class Counting(TaskMetric):
@@ -59,8 +59,10 @@ def test_an_evaluation_scores_what_was_gathered_and_starts_afresh() -> None:
 
 
 def test_counts_of_all_processes_are_summed_and_lists_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.metric, 'all_reduce', lambda counts: counts.add_(counts.new_tensor([2, 4])))
-    monkeypatch.setattr(tasks.metric, 'all_gather_object', lambda mine: [mine, [20, 21]])
+    monkeypatch.setattr(
+        falconet.tasks.metric, 'all_reduce', lambda counts: counts.add_(counts.new_tensor([2, 4]))
+    )
+    monkeypatch.setattr(falconet.tasks.metric, 'all_gather_object', lambda mine: [mine, [20, 21]])
     metric = counting()
     metric.process(None, [(7, 0)])
     assert metric.evaluate(7) == {'share': pytest.approx(3 / 7)}

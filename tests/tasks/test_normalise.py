@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tasks.normalise import Normalise
+from falconet.tasks.normalise import Normalise
 
 NORMALISE = Normalise.from_config('imagenet')
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tasks.checkpoints.file import describe, write_checkpoint
-from tasks.errors import run_command
-from tasks.model import VisionModel
+from falconet.checkpoints.file import describe, write_checkpoint
+from falconet.core.errors import run_command
+from falconet.tasks.model import VisionModel
 
 SIDE = 64
 PARTS: dict[str, dict[str, Any]] = {

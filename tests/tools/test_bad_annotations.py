@@ -153,8 +153,8 @@ def test_boxes_drawn_on_the_picture_as_shown_are_scored(
 @pytest.fixture
 def outlines(tmp_path: Path, root: Path) -> Callable[[Any], list[object]]:
     """Arguments for a training on COCO's outlines of which the first is another."""
-    from tasks.segmentation.coco import COCO_NAMES
-    from tasks.segmentation.dataset import VOC_CLASSES
+    from falconet.datasets.segmentation.coco import COCO_NAMES
+    from falconet.datasets.segmentation.dataset import VOC_CLASSES
 
     def write(outline: Any) -> list[object]:
         base = tmp_path / 'outlines'

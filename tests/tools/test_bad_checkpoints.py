@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks import load_model
-from tasks.errors import UserError
-from tasks.training.evaluate import evaluate
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.engine.evaluate import evaluate
 
 
 def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
@@ -38,8 +38,8 @@ CHECKPOINT_TABLE = [
     ('classes', [], 'classes must be a list of 1 to 100,000 names'),
     ('classes', ['a', 'b', 'c'], r'fit its own model: head\.fc\.weight is torch.float32 \(2, 8\)'),
     ('format', 'x', "format must be a whole number of at least 0, got 'x'"),
-    ('format', 99, 'newer Kestrel'),
-    ('model', 5, r'no Kestrel checkpoint|must be dict'),
+    ('format', 99, 'newer Falconet'),
+    ('model', 5, r'no Falconet checkpoint|must be dict'),
     ('model/extra', 5, "unknown key 'model.extra'"),
     ('state_dict', {'a': 5}, 'state_dict must be a dict of tensors'),
     ('training', 5, r'training must be dict\(...\), got 5'),
@@ -96,7 +96,7 @@ DATA_TABLE = [
     ('config', ..., 'does not say what data it is scored on; score it with a config'),
     ('config/val_dataloader/num_workers', 300, 'num_workers must be a whole number .* at most 128, got 300'),
     ('config/val_dataloader/batch_size', 10**6, 'batch_size 1000000 is more than is taken from a checkpoint'),
-    ('config/val_dataloader/dataset/type', 'ConcatDataset', 'is no data set of Kestrel'),
+    ('config/val_dataloader/dataset/type', 'ConcatDataset', 'is no data set of Falconet'),
     ('config/val_dataloader/dataset/type', 'os.system', "no dataset is called 'os.system'"),
     (
         'config/val_dataloader/dataset/augment',
@@ -176,7 +176,7 @@ def test_a_strangers_checkpoint_reaches_neither_network_nor_files(
 def test_an_unlisted_head_takes_numbers_and_switches_only(
     template: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from heads import LinearHead
+    from falconet.heads import LinearHead
 
     monkeypatch.setattr(LinearHead, 'option_values', None)
     torch.save(changed(template, 'model/head/dropout', 0.5), tmp_path / 'x.pth')

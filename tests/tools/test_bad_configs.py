@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.build import load_config
-from tasks.errors import UserError
-from tasks.training.train import train
+from falconet.core.errors import UserError
+from falconet.engine.train import train
+from falconet.tasks.build import load_config
 
 CONFIG_TABLE = {
     'early_stopping.patience=abc': "early_stopping.patience must be a whole number of at least 1, got 'abc'",
@@ -46,7 +46,7 @@ CONFIG_TABLE = {
     'val_dataloader.batch_size=-1': 'val_dataloader.batch_size must be a whole number of at least 1, got -1',
     'val_dataloader.num_workers=300': 'num_workers must be a whole number .* and at most 128, got 300',
     'train_dataloader.dataset=5': r'train_dataloader.dataset must be dict\(...\), got 5',
-    'train_dataloader.dataset.type=ConcatDataset': 'ConcatDataset is no data set of Kestrel',
+    'train_dataloader.dataset.type=ConcatDataset': 'ConcatDataset is no data set of Falconet',
     'train_dataloader.dataset.augment=5': 'train_dataloader.dataset',
     'train_dataloader.batch_augment=[5]': 'batch_augment must be a list of dict',
     'seed=4294967296': 'seed must be a whole number of at least 0 and at most 4294967295, got 4294967296',

@@ -123,9 +123,9 @@ STRANGERS = [
     ('config/val_dataloader/dataset/type', 'os.system', "no dataset is called 'os.system'"),
     ('config', ..., 'does not say what data it is scored on'),
     ('state_dict/head.fc.weight', torch.full((3, 1280), torch.nan), 'head.fc.weight'),
-    ('state_dict', ..., 'is no Kestrel checkpoint'),
+    ('state_dict', ..., 'is no Falconet checkpoint'),
     ('classes', ..., 'classes is missing'),
-    ('format', 99, 'newer Kestrel'),
+    ('format', 99, 'newer Falconet'),
 ]
 
 
@@ -198,7 +198,7 @@ def folder(path: Path) -> None:
         (lambda path: path.write_bytes(b''), 'classification.pth'),
         (lambda path: path.write_text('text'), 'not a'),
         (lambda path: path.unlink(), 'classification.pth'),
-        (lambda path: torch.save({'a': torch.zeros(3)}, path), 'no Kestrel checkpoint'),
+        (lambda path: torch.save({'a': torch.zeros(3)}, path), 'no Falconet checkpoint'),
         (lambda path: torch.save(torch.zeros(3), path), 'classification.pth'),
     ],
 )

@@ -40,7 +40,7 @@ def test_predicting_replaces_no_file_of_the_user_unless_told_to(
     users.write_bytes(b'mine')
     done = command('predict', checkpoint, given, '--out', 'here')
     assert done.code == 2, done.output
-    assert f'1 files that Kestrel did not make would be overwritten: {users}' in done.output
+    assert f'1 files that Falconet did not make would be overwritten: {users}' in done.output
     assert 'Choose another --out, or add --overwrite' in done.output
     # What is asked for is done, and results of an earlier run need no asking.
     told = command('predict', checkpoint, given, '--out', 'here', '--overwrite', but=[users.absolute()])
@@ -62,7 +62,7 @@ def test_predicting_never_replaces_its_own_input(
     ('out', 'message'),
     [
         ('classification.pth', 'give a name that ends in .json'),
-        ('notes.json', '1 files that Kestrel did not make would be overwritten: notes.json'),
+        ('notes.json', '1 files that Falconet did not make would be overwritten: notes.json'),
         ('confusion/metrics.json', 'confusion/confusion_matrix.png'),
     ],
 )
@@ -81,8 +81,8 @@ def test_scores_replace_no_file_of_the_user(
     ('file', 'message'),
     [
         ('best.pth', 'best.pth would be replaced, and there is no last.pth'),
-        ('metrics.json', '1 files that Kestrel did not make would be overwritten'),
-        ('tiny.py', '1 files that Kestrel did not make would be overwritten'),
+        ('metrics.json', '1 files that Falconet did not make would be overwritten'),
+        ('tiny.py', '1 files that Falconet did not make would be overwritten'),
     ],
 )
 def test_a_training_replaces_no_file_of_the_user(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasks.data.layouts import writers
-from tasks.errors import UserError, run_command
+from falconet.core.errors import UserError, run_command
+from falconet.datasets.layouts import writers
 
 Command = Callable[..., Any]
 
@@ -119,7 +119,7 @@ def test_weights_are_written_over_others_only_when_told_to(
 
 
 def test_tables_are_written_over_their_own_page_only(command: Command, tmp_path: Path) -> None:
-    from tools import paper_tables
+    from falconet.tools import paper_tables
 
     (tmp_path / 'notes.md').write_text('mine')
     with pytest.raises(UserError, match=r'notes\.md was not written by this command'):

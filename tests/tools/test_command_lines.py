@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.build import load_config
-from tasks.training.train import train
+from falconet.engine.train import train
+from falconet.tasks.build import load_config
 
 
 def tool(root: Path, name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -77,7 +77,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
         'code as checkpoint': (['predict', tmp_path / 'trap.pth', tmp_path / 'text.pth'], 'refused'),
         'bare weights': (
             ['predict', tmp_path / 'weights.pth', tmp_path / 'text.pth'],
-            'no Kestrel checkpoint',
+            'no Falconet checkpoint',
         ),
         'missing input': (
             ['predict', tmp_path / 'weights.pth', 'nothing.jpg'],

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import deploy.export
-from deploy.card import Written
-from deploy.int8.calibration import Int8
-from tasks.build import load_config
-from tasks.training.train import train
+import falconet.deploy.export
+from falconet.deploy.card import Written
+from falconet.deploy.int8.calibration import Int8
+from falconet.engine.train import train
+from falconet.tasks.build import load_config
 
 
 @pytest.fixture
@@ -154,8 +154,8 @@ def test_help_answers_without_importing_torch(root: Path) -> None:
 def test_training_and_loading_know_nothing_of_engines(root: Path) -> None:
     code = (
         f'import sys; sys.path.insert(0, {str(root)!r})\n'
-        'from tasks import evaluate, load_model, train\n'
-        'import tasks.training.train, tasks.training.evaluate\n'
+        'from falconet import evaluate, load_model, train\n'
+        'import falconet.engine.train, tasks.training.evaluate\n'
         'heavy = {"onnx", "onnxruntime", "onnxscript", "openvino", "deploy"} & set(sys.modules)\n'
         'assert not heavy, heavy\n'
     )
@@ -172,7 +172,7 @@ def test_int8_is_asked_for_and_what_it_cost_is_said(
         asked.update(options)
         return [Written(Path('o/best_int8.onnx'), 3_900_000, scores={'top1': 0.85}, lost=0.5)]
 
-    monkeypatch.setattr(deploy.export, 'export', export)
+    monkeypatch.setattr(falconet.deploy.export, 'export', export)
     options = ['--int8', '--calibration', 8, '--max-drop', 2, '--calibrate-on', 'a', 'b']
     done = command('export', 'best.pth', '--to', 'onnx', *options)
     assert 'best_int8.onnx  3.9 MB; top1 0.8500, 0.50 points lost' in done.output

@@ -22,4 +22,4 @@ def test_a_mistake_is_explained_and_leaves_nothing(
     done = command('export', 'best.pth', '--to', 'web', *options)
     assert done.code == 2
     assert message in done.output
-    assert not [*tmp_path.glob('*_web'), *tmp_path.glob('cache/kestrel')]
+    assert not [*tmp_path.glob('*_web'), *tmp_path.glob('cache/falconet')]

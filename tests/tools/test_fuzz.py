@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from tasks import load_model
-from tasks.build import build_model, load_config
-from tasks.checkpoints.file import write_checkpoint
-from tasks.errors import UserError
-from tasks.plain import plain
-from tasks.schema import check_config
-from tasks.training.optim import check_optim_wrapper, check_schedulers
-from tasks.training.parts import optional_hooks
+from falconet import load_model
+from falconet.checkpoints.file import write_checkpoint
+from falconet.core.errors import UserError
+from falconet.core.plain_values import plain
+from falconet.core.schema import check_config
+from falconet.engine.builders import optional_hooks
+from falconet.engine.optim import check_optim_wrapper, check_schedulers
+from falconet.tasks.build import build_model, load_config
 
 # Values of every kind where others are expected.
 ANYTHING = st.recursive(

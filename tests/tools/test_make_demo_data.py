@@ -296,9 +296,9 @@ def test_help_does_not_import_the_heavy_libraries() -> None:
 def test_drawing_does_not_wait_for_torch(fresh_process: Callable[[str], str]) -> None:
     """Every one of the processes that draw imports the writers."""
     fresh_process("""
-        import tasks.data.formats.coco, tasks.data.formats.voc
-        from tasks.data.formats.masks import IGNORE
+        import falconet.datasets.formats.coco, falconet.datasets.formats.voc
+        from falconet.datasets.formats.masks import IGNORE
         assert not {'torch', 'mmengine'} & set(sys.modules)
-        from heads.base import IGNORE as label
+        from falconet.heads.base import IGNORE as label
         assert IGNORE == label
     """)

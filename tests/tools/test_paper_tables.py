@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones import MobileNetV2
-from backbones.counting import atrous_surplus, multiply_adds, peak_memory
-from heads import DeepLabV3Head, LinearHead, SSDLiteHead
+from falconet.backbones import MobileNetV2
+from falconet.backbones.counting import atrous_surplus, multiply_adds, peak_memory
+from falconet.heads import DeepLabV3Head, LinearHead, SSDLiteHead
 
 
 @pytest.fixture(scope='module')

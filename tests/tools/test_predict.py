@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.predict import files, video
+from falconet.engine.predict import files, video
 
 Command = Callable[..., Any]
 

@@ -10,11 +10,17 @@ import timm
 import torch
 import torchvision
 
-from backbones import MobileNetV2
-from backbones.weights.files import read_state_dict, read_weight_file, write_h5, write_npz, write_state_dict
-from backbones.weights.layouts import PYTORCH_BORN, TENSORFLOW_BORN
-from backbones.weights.load import read_weights
-from backbones.weights.split import (
+from falconet.backbones import MobileNetV2
+from falconet.backbones.weights.files import (
+    read_state_dict,
+    read_weight_file,
+    write_h5,
+    write_npz,
+    write_state_dict,
+)
+from falconet.backbones.weights.layouts import PYTORCH_BORN, TENSORFLOW_BORN
+from falconet.backbones.weights.load import read_weights
+from falconet.backbones.weights.split import (
     SplitWeights,
     join_weights,
     split_weights,

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v2
 
-from backbones import MobileNetV2
-from backbones.weights.files import read_state_dict, write_npz
-from backbones.weights.load import load_pretrained
-from backbones.weights.published import NAMED
-from backbones.weights.split import join_weights, split_weights
+from falconet.backbones import MobileNetV2
+from falconet.backbones.weights.files import read_state_dict, write_npz
+from falconet.backbones.weights.load import load_pretrained
+from falconet.backbones.weights.published import NAMED
+from falconet.backbones.weights.split import join_weights, split_weights
 
 
 def sha256(path: Path) -> str:
@@ -110,8 +110,8 @@ def test_weights_decide_padding_and_eps(weight_file: Path, options: dict, messag
 
 
 def test_weights_decide_the_models_normalisation(tmp_path: Path, weight_file: Path) -> None:
-    from tasks.errors import UserError
-    from tasks.model import VisionModel
+    from falconet.core.errors import UserError
+    from falconet.tasks.model import VisionModel
 
     weights = split_weights(torch.load(weight_file, weights_only=True), source='file')
     path = tmp_path / 'slim.npz'
@@ -302,7 +302,7 @@ def test_a_text_file_is_no_weight_file(tmp_path: Path, text: str) -> None:
         read_state_dict(tmp_path / 'x.pth')
 
 
-def test_the_bare_state_dict_of_a_kestrel_model_is_refused(tmp_path: Path) -> None:
+def test_the_bare_state_dict_of_a_falconet_model_is_refused(tmp_path: Path) -> None:
     backbone = MobileNetV2(width=0.35)
     torch.save({f'backbone.{key}': value for key, value in backbone.state_dict().items()}, tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=r'bare state dict .*best\.pth'):

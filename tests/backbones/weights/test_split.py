@@ -11,14 +11,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from backbones import MobileNetV2
-from backbones.table2 import make_divisible
-from backbones.weights.files import read_weight_file, write_h5
-from backbones.weights.layouts import LAYOUTS, TENSORFLOW_BORN
-from backbones.weights.load import read_weights
-from backbones.weights.published import NAMED
-from backbones.weights.recognise import describe_shape
-from backbones.weights.split import (
+from falconet.backbones import MobileNetV2
+from falconet.backbones.table2 import make_divisible
+from falconet.backbones.weights.files import read_weight_file, write_h5
+from falconet.backbones.weights.layouts import LAYOUTS, TENSORFLOW_BORN
+from falconet.backbones.weights.load import read_weights
+from falconet.backbones.weights.published import NAMED
+from falconet.backbones.weights.recognise import describe_shape
+from falconet.backbones.weights.split import (
     SplitWeights,
     averaged,
     drop_background,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones import MobileNetV2
-from backbones.table2 import plan_network, units
-from backbones.weights.files import read_weight_file
-from backbones.weights.split import split_weights
-from heads import DeepLabV3Head, LinearHead
+from falconet.backbones import MobileNetV2
+from falconet.backbones.table2 import plan_network, units
+from falconet.backbones.weights.files import read_weight_file
+from falconet.backbones.weights.split import split_weights
+from falconet.heads import DeepLabV3Head, LinearHead
 
 WIDTH, SIDE = 0.35, 64
 EXTRA = "pip install -e '.[litert]'"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.memory.flatbuffer import TRANSPOSE, File, arena_of
+from falconet.deploy.memory.flatbuffer import TRANSPOSE, File, arena_of
 
 SHAPE = (1, 6, 5, 3)
 RANDOM = np.random.default_rng(0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.memory.options import formats_of_memory
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.deploy.memory.options import formats_of_memory
 
 
 @pytest.mark.parametrize('batch', [None, 1])

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from backbones import MobileNetV2
-from backbones.counting import block_needs, peak_memory
-from backbones.counting import multiply_adds as counted
-from deploy.memory import (
+from falconet.backbones import MobileNetV2
+from falconet.backbones.counting import block_needs, peak_memory
+from falconet.backbones.counting import multiply_adds as counted
+from falconet.core.errors import UserError
+from falconet.deploy.memory import (
     Plan,
     Search,
     Segment,
@@ -21,17 +22,16 @@ from deploy.memory import (
     plan,
     read_network,
 )
-from deploy.memory.arithmetic import unit_peak, unit_work
-from deploy.memory.build import build, run_unit
-from deploy.memory.geometry import reach
-from deploy.memory.live import live_peak
-from deploy.memory.network import sides
-from deploy.memory.packing import Lifetime, arena, lifetimes, packed
-from deploy.memory.plan import RULES, Rules, plain
-from deploy.memory.section5 import one_channel_at_a_time, sliced_peak
-from deploy.memory.steps import Shape, Steps
-from deploy.program import fold_norms
-from tasks.errors import UserError
+from falconet.deploy.memory.arithmetic import unit_peak, unit_work
+from falconet.deploy.memory.build import build, run_unit
+from falconet.deploy.memory.geometry import reach
+from falconet.deploy.memory.live import live_peak
+from falconet.deploy.memory.network import sides
+from falconet.deploy.memory.packing import Lifetime, arena, lifetimes, packed
+from falconet.deploy.memory.plan import RULES, Rules, plain
+from falconet.deploy.memory.section5 import one_channel_at_a_time, sliced_peak
+from falconet.deploy.memory.steps import Shape, Steps
+from falconet.deploy.program import fold_norms
 
 NETWORKS: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({}, (64, 64)),

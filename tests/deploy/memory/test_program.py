@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from deploy.description import read_description
-from deploy.engines import ExportedModel
-from deploy.export import CARD, export
-from deploy.memory import program as programs
-from deploy.memory.flatbuffer import Arena
-from deploy.memory.program import fitted, planned_program, search_for
-from deploy.parity import differences, expected_answer, generated_pictures, relative, too_large
-from deploy.program import Program
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.core.errors import UserError
+from falconet.deploy.description import read_description
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import CARD, export
+from falconet.deploy.memory import program as programs
+from falconet.deploy.memory.flatbuffer import Arena
+from falconet.deploy.memory.program import fitted, planned_program, search_for
+from falconet.deploy.parity import differences, expected_answer, generated_pictures, relative, too_large
+from falconet.deploy.program import Program
+from falconet.tasks.model import VisionModel
 
 # The search takes less time the smaller the picture.
 SMALL = {'type': 'ResizeCenterCrop', 'resize': 48, 'crop': 48}

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.description import read_description
-from deploy.engines import ExportedModel
-from deploy.export import CARD, describe, description_for, export
-from deploy.formats import FORMATS, trace
-from deploy.memory.flatbuffer import File, arena_of
-from deploy.memory.program import fitted, search_for
-from deploy.memory.rewrite import rewrite
-from deploy.parity import differences, generated_pictures, too_large
-from deploy.program import Program
-from tasks.errors import UserError
-from tasks.model import VisionModel
+from falconet.core.errors import UserError
+from falconet.deploy.description import read_description
+from falconet.deploy.engines import ExportedModel
+from falconet.deploy.export import CARD, describe, description_for, export
+from falconet.deploy.formats import FORMATS, trace
+from falconet.deploy.memory.flatbuffer import File, arena_of
+from falconet.deploy.memory.program import fitted, search_for
+from falconet.deploy.memory.rewrite import rewrite
+from falconet.deploy.parity import differences, generated_pictures, too_large
+from falconet.deploy.program import Program
+from falconet.tasks.model import VisionModel
 
 NEEDED = {*FORMATS['litert'].needs, *(FORMATS['litert'].int8 or ())}
 MISSING = [each for each in NEEDED if importlib.util.find_spec(each) is None]
@@ -168,7 +168,7 @@ def test_the_file_and_the_card_say_the_plan_and_the_arena(
     assert facts is not None
     assert facts['planned'] <= facts['arena'] == arena_of(content).size <= facts['asked'] == 450_000
     entries = [each.name.decode() for each in File(content).model.metadata]
-    assert entries.count('kestrel') == 1
+    assert entries.count('falconet') == 1
     assert read_description(FORMATS['litert'].module().read(found.path), found.path) == program.description
     text = (tmp_path / 'out' / CARD).read_text()
     assert f'All tensors of the file fit into {facts["arena"]:,} bytes.' in text

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from tasks.classification import TASK
-from tasks.classification.dataset import ImageFolder
-from tasks.classification.metric import ClassificationMetric, summarise
-from tasks.classification.result import ClassificationResult
-from tasks.classification.transforms import BatchAugment
-from tasks.data.augment import Augment
-from tasks.data.images import read_image
-from tasks.errors import UserError
+from falconet.core.errors import UserError
+from falconet.datasets.classification.dataset import ImageFolder
+from falconet.datasets.images.images import read_image
+from falconet.datasets.transforms.augment import Augment
+from falconet.tasks.classification import TASK
+from falconet.tasks.classification.metric import ClassificationMetric, summarise
+from falconet.tasks.classification.result import ClassificationResult
+from falconet.tasks.classification.transforms import BatchAugment
 
 NAMES = ('cat', 'dog', 'eel', 'fox', 'gnu', 'hen', 'ibis')
 

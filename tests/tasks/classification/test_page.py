@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.classification.attention import laid_over, where_it_looked
-from tasks.classification.metric import ClassificationMetric
-from tasks.classification.result import ClassificationResult
-from tasks.model import VisionModel
-from tasks.report.page.markup import joined
+from falconet.report.page.markup import joined
+from falconet.tasks.classification.attention import laid_over, where_it_looked
+from falconet.tasks.classification.metric import ClassificationMetric
+from falconet.tasks.classification.result import ClassificationResult
+from falconet.tasks.model import VisionModel
 
 
 def metric_of(names: list[str], rows: list[tuple[int, int, float]]) -> ClassificationMetric:

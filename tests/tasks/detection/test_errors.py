@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.data.annotations import Annotations
-from tasks.data.packed import PackedStrings
-from tasks.detection.errors import (
+from falconet.datasets.annotations import Annotations
+from falconet.datasets.packed_strings import PackedStrings
+from falconet.tasks.detection.errors import (
     BACKGROUND,
     BOTH,
     CLASS,
@@ -23,9 +23,9 @@ from tasks.detection.errors import (
     mean_average_precision,
     overlaps,
 )
-from tasks.detection.matches import precisions
-from tasks.detection.metric import DetectionMetric
-from tasks.detection.result import DetectionResult
+from falconet.tasks.detection.matches import precisions
+from falconet.tasks.detection.metric import DetectionMetric
+from falconet.tasks.detection.result import DetectionResult
 
 OBJECT = (10.0, 10.0, 30.0, 30.0)
 

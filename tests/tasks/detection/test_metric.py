@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.data.annotations import Annotations, ImageRecord, Problems, build_annotations
-from tasks.data.formats.coco import read_coco
-from tasks.data.samples import Batch, SampleInfo
-from tasks.detection import DetectionResult
-from tasks.detection.average_precision import area_under_curve, voc_average_precision
-from tasks.detection.metric import COCO_NAMES, DetectionMetric
+from falconet.datasets.annotations import Annotations, ImageRecord, Problems, build_annotations
+from falconet.datasets.formats.coco import read_coco
+from falconet.datasets.samples import Batch, SampleInfo
+from falconet.tasks.detection import DetectionResult
+from falconet.tasks.detection.average_precision import area_under_curve, voc_average_precision
+from falconet.tasks.detection.metric import COCO_NAMES, DetectionMetric
 
 
 def annotations(objects: list[tuple[int, list[float], int, bool]], images: int = 2) -> Annotations:
@@ -157,7 +157,7 @@ def test_an_image_scored_by_two_processes_counts_once(monkeypatch: pytest.Monkey
     both = {0: result([([10, 10, 50, 50], 0.9, 0)]), 1: result([([20, 20, 80, 80], 0.7, 0)])}
     alone = run(truth, both).report
     parts = [[(k, v.boxes, v.scores, v.labels)] for k, v in both.items()]
-    monkeypatch.setattr('tasks.metric.all_gather_object', lambda seen: [*parts, parts[0]])
+    monkeypatch.setattr('falconet.tasks.metric.all_gather_object', lambda seen: [*parts, parts[0]])
     assert run(truth, {}).report == alone
 
 

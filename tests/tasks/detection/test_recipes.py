@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from heads.boxes import corners_of
-from tasks.build import build_model, load_config
-from tasks.plain import plain
+from falconet.core.plain_values import plain
+from falconet.heads.boxes import corners_of
+from falconet.tasks.build import build_model, load_config
 
 
 def test_tensorflows_detector_is_trained_on_as_the_network_it_is(root: Path) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import load_model
-from tasks.build import build_model, load_config
-from tasks.errors import UserError
-from tasks.predict import predict_files
-from tasks.training.evaluate import evaluate
-from tasks.training.train import train
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.engine.evaluate import evaluate
+from falconet.engine.predict import predict_files
+from falconet.engine.train import train
+from falconet.tasks.build import build_model, load_config
 
 CONFIG = """
 data_root = {root!r}

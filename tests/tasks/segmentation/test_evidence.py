@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.segmentation.evidence import OF_A_CLASS, SIDE, WORST, KeptMask, keep_worst, picture_row, worst_of
-from tasks.segmentation.metric import SegmentationMetric, count_pixels
-from tasks.segmentation.result import SegmentationResult
+from falconet.tasks.segmentation.evidence import (
+    OF_A_CLASS,
+    SIDE,
+    WORST,
+    KeptMask,
+    keep_worst,
+    picture_row,
+    worst_of,
+)
+from falconet.tasks.segmentation.metric import SegmentationMetric, count_pixels
+from falconet.tasks.segmentation.result import SegmentationResult
 
 NAMES = ('background', 'cat <b>', 'dog')
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import load_model
-from tasks.build import load_config
-from tasks.data.formats.masks import read_mask, voc_palette
-from tasks.errors import UserError
-from tasks.predict import extra_names, predict_files
-from tasks.training.evaluate import evaluate
-from tasks.training.train import train
+import falconet.heads.deeplabv3
+from falconet import load_model
+from falconet.core.errors import UserError
+from falconet.datasets.formats.masks import read_mask, voc_palette
+from falconet.engine.evaluate import evaluate
+from falconet.engine.predict import extra_names, predict_files
+from falconet.engine.train import train
+from falconet.tasks.build import load_config
 
 CONFIG = """
     data_root = {data!r}
@@ -254,7 +255,6 @@ def test_tensorflows_weights_score_what_tensorflow_scores(
     real_data: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.475 with the labels brought back to the image's size by the nearest pixel; ours by their scores."""
-    import heads.deeplabv3
 
     config = load_config(root / 'configs/deeplabv3_voc.py', TENSORFLOW)
     options = {
@@ -267,7 +267,7 @@ def test_tensorflows_weights_score_what_tensorflow_scores(
         labels = torch.tensor(classes)[scores.argmax(dim=1, keepdim=True)].float()
         return torch.nn.functional.interpolate(labels, tuple(size), mode='nearest')[0, 0].byte().numpy()
 
-    monkeypatch.setattr(heads.deeplabv3, 'resized_winner', nearest)
+    monkeypatch.setattr(falconet.heads.deeplabv3, 'resized_winner', nearest)
     report = evaluate(config, **options)
     assert report['miou'] == pytest.approx(0.475, abs=0.01)
     assert report['classes_present'] == 19

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from PIL import Image
 from pycocotools import mask as outlines
 
-from tasks.data.augment import Augment
-from tasks.data.formats.masks import read_mask, voc_palette
-from tasks.data.resize import ResizePad
-from tasks.errors import UserError
-from tasks.model import VisionModel
-from tasks.segmentation import TASK
-from tasks.segmentation.metric import SegmentationMetric, count_pixels, summarise
-from tasks.segmentation.multi_scale import SCALES, multi_scale_scores, scaled_side
-from tasks.segmentation.result import SegmentationResult
-from tasks.segmentation.transforms import RandomScaleCrop
+from falconet.core.errors import UserError
+from falconet.datasets.formats.masks import read_mask, voc_palette
+from falconet.datasets.transforms.augment import Augment
+from falconet.datasets.transforms.masks import RandomScaleCrop
+from falconet.datasets.transforms.resize import ResizePad
+from falconet.tasks.model import VisionModel
+from falconet.tasks.segmentation import TASK
+from falconet.tasks.segmentation.metric import SegmentationMetric, count_pixels, summarise
+from falconet.tasks.segmentation.multi_scale import SCALES, multi_scale_scores, scaled_side
+from falconet.tasks.segmentation.result import SegmentationResult
 
 NAMES = ('background', 'cat', 'dog', 'eel')
 
@@ -340,7 +340,7 @@ def test_task_names_its_parts() -> None:
 
 
 def test_training_without_a_crop_says_what_is_missing() -> None:
-    from tasks.data.samples import Sample, SampleInfo, collate
+    from falconet.datasets.samples import Sample, SampleInfo, collate
 
     samples = [
         Sample(np.zeros((4, side, 3), np.uint8), np.zeros((4, side), np.uint8), SampleInfo(0, 'x', (4, side)))

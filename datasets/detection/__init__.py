@@ -1,0 +1,1 @@
+"""Detection data: boxes in every layout."""

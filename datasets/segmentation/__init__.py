@@ -1,0 +1,1 @@
+"""Segmentation data: masks in every layout."""

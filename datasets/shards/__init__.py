@@ -1,0 +1,1 @@
+"""Pictures in tar files: written, and read in any order."""

@@ -1,0 +1,1 @@
+"""What happens to a picture before the network sees it."""

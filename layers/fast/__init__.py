@@ -1,0 +1,1 @@
+"""Faster training on CPUs: compiled kernels, fused norms, recomputed maps."""

@@ -1,1 +1,0 @@
-"""Checkpoints: the file, models from it, other projects' weights."""

@@ -1,1 +1,0 @@
-"""Data of every task: reading pictures and annotations, data sets, augmentation, loading."""

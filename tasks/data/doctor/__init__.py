@@ -1,1 +1,0 @@
-"""What is wrong with labelled pictures, found before hours are spent on them."""
