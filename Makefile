@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 DEMOS := linear ssdlite deeplabv3
-.PHONY: demo test test-layers test-slow test-export kills lint clean
+.PHONY: demo test test-install test-layers test-slow test-export kills lint clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Falconet needs Python 3.10 or newer, this is " + sys.version.split()[0])'
@@ -64,6 +64,12 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy
 	$(BIN)/python -m pytest -m slow tests/deploy || test $$? -eq 5  # none are
 
+# The wheel, in an environment of its own, beside a user's modules of the same names as our packages.
+test-install: $(READY)
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	FALCONET_WHEEL=$$(ls build/wheel/falconet-*.whl) $(BIN)/python -m pytest tests/test_install.py
+
 # What phones and browsers run. litert-torch asks for an older typing-extensions than
 # pydantic: they are installed apart. What this machine lacks is skipped, and said at the end.
 ORT_WEB := onnxruntime-web-1.30.0
@@ -80,4 +86,4 @@ kills: $(READY)
 	$(BIN)/python benchmarks/kills.py --kills 100
 
 clean:
-	rm -rf .venv work_dirs predictions data/demo
+	rm -rf .venv build work_dirs predictions data/demo

@@ -20,14 +20,15 @@ from typing import Any
 
 from measuring import ROOT, WARM_UP, skip_float32
 
-OURS = ('tasks', 'heads', 'backbones', 'layers')
+OURS = ('core', 'layers', 'backbones', 'heads', 'datasets', 'tasks', 'checkpoints', 'engine')
 
 
 def owner(file: str, function: str) -> str:
     """Return whose code a profiled function is."""
     if file == '~' or 'numba' in Path(file).parts:
         return 'operators and waiting, in C'
-    if Path(file).is_relative_to(ROOT) and (room := Path(file).relative_to(ROOT).parts[0]) in OURS:
+    path = Path(file).resolve()  # falconet/heads is a link
+    if path.is_relative_to(ROOT) and (room := path.relative_to(ROOT).parts[0]) in OURS:
         # What calls a compiled kernel has the kernel's time as its own.
         return 'kernels' if 'kernels' in Path(file).parts else f'Falconet, {room}'
     return next((name for name in ('mmengine', 'torch') if name in Path(file).parts), 'other Python')

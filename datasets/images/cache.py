@@ -29,7 +29,7 @@ ENDING = '.falconetpicture'
 COUNT = 'falconet-cache-size'  # bytes in use; locked while it changes
 # MAGIC; height, width, whole height, whole width, turned, asked factor, bytes of the key.
 HEAD = struct.Struct('<8s7i')
-MAGIC = b'FALCONET1'
+MAGIC = b'FALCONT1'
 UNITS = {'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'TB': 10**12}
 OF_1024 = {'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30, 'TIB': 2**40}
 SIZE = re.compile(r'(\d+(?:\.\d+)?)([A-Z]*)')

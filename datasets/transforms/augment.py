@@ -22,7 +22,6 @@ from falconet.datasets.transforms.dynamic_resize import Image, number, resize_an
 from falconet.datasets.transforms.fast_path import quick_steps
 from falconet.datasets.transforms.jpeg_draft import reduction
 from falconet.datasets.transforms.tensor_resize import METHODS, resize_tensors
-from falconet.tasks.task import load_tasks
 
 # Without this the import asks the network for a newer release.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
@@ -222,7 +221,6 @@ def fill_left_open(
     """
     if pixel == IMAGENET_MEAN and not explicit:
         return list(transforms)
-    load_tasks()
     entries = []
     for entry in transforms:
         if not isinstance(entry, Mapping):
@@ -284,7 +282,6 @@ def build_transform(entry: Mapping[str, Any], *, where: str) -> Any:
 
     if not isinstance(entry, Mapping) or not isinstance(entry.get('type'), str):
         raise UserError(f"{where} must be dict(type='Name', ...), got {entry!r}")
-    load_tasks()
     name = entry['type']
     options = {key: value for key, value in entry.items() if key != 'type'}
     factory = TRANSFORMS.module_dict.get(name) or getattr(albumentations, name, None)

@@ -1,14 +1,12 @@
 """Segmentation: a label for every pixel."""
 
 from falconet.datasets.segmentation import coco, dataset, folder
-from falconet.datasets.transforms import masks as transforms
-from falconet.datasets.transforms import resize
 from falconet.tasks.segmentation import metric
 from falconet.tasks.segmentation.multi_scale import multi_scale_scores
 from falconet.tasks.segmentation.result import SegmentationResult
 from falconet.tasks.task import Task
 
-__all__ = ['TASK', 'SegmentationResult', 'coco', 'dataset', 'folder', 'metric', 'resize', 'transforms']
+__all__ = ['TASK', 'SegmentationResult', 'coco', 'dataset', 'folder', 'metric']
 
 TASK = Task(
     name='segmentation',

@@ -39,3 +39,8 @@ def test_a_strangers_file_is_named_and_kept(tmp_path: Path) -> None:
         check_writable(paths, overwrite=False, hint='Choose another --out')
     check_writable(paths, overwrite=True, hint='')
     check_writable(paths[2:], overwrite=False, hint='')
+
+
+def test_files_with_the_former_mark_are_still_ours(tmp_path: Path) -> None:
+    (tmp_path / 'metrics.json').write_text('{"made_by": "made by Kestrel"}')
+    assert is_ours(tmp_path / 'metrics.json')

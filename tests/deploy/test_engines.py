@@ -15,8 +15,8 @@ import pytest
 from falconet import load_model
 from falconet.checkpoints.convert import convert
 from falconet.core.errors import UserError
+from falconet.core.names import NAME
 from falconet.datasets.segmentation.dataset import VOC_CLASSES
-from falconet.deploy.description import KEY
 from falconet.deploy.engines import ExportedModel
 from falconet.deploy.export import export
 from falconet.deploy.parity import box_differences, generated_pictures, too_large
@@ -197,7 +197,7 @@ def with_description(source: Path, target: Path, change: Callable[[dict[str, Any
     del model.metadata_props[:]
     if (changed := change(content)) is not None:
         onnx.helper.set_model_props(
-            model, {KEY: changed if isinstance(changed, str) else json.dumps(changed)}
+            model, {NAME: changed if isinstance(changed, str) else json.dumps(changed)}
         )
     onnx.save(model, target)
     return target

@@ -12,7 +12,7 @@ import pytest
 
 from falconet import load_model
 from falconet.core.errors import UserError
-from falconet.deploy.description import KEY
+from falconet.core.names import NAME
 from falconet.deploy.parity import generated_pictures
 
 Exported = Callable[[str, str], Path]
@@ -55,7 +55,7 @@ def said_by(source: Path, target: Path, place: str, value: Any) -> Path:
         inner = inner[int(key) if isinstance(inner, list) else key]
     inner[last] = value
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {KEY: json.dumps(content)})
+    onnx.helper.set_model_props(model, {NAME: json.dumps(content)})
     onnx.save(model, target)
     return target
 

@@ -35,7 +35,7 @@ IN_EPOCHS = {
         ],
     ),
     'ssdlite_coco': (41, warmed(0.1, 1, 41, 0.0)),
-    'ssdlite_by_heart': (150, warmed(0.04, 5, 150, 1e-5)),
+    'ssdlite_overfit20': (150, warmed(0.04, 5, 150, 1e-5)),
     'deeplabv3_voc': (46, poly(46)),
     'deeplabv3_aspp_voc': (46, poly(46)),
     'deeplabv3_coco': (6, poly(6)),
