@@ -222,3 +222,11 @@ class VisionDataset(ABC):
             raise UserError(
                 f'strict: {len(problems)} of {len(self)} images cannot be read:\n  ' + '\n  '.join(problems)
             )
+
+
+def picture_again(dataset: VisionDataset, index: int) -> np.ndarray | None:
+    """Return picture number `index`, RGB uint8 (H, W, 3); None where it can no longer be read."""
+    try:
+        return dataset.read(index).image
+    except ImageError:
+        return None

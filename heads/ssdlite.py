@@ -32,7 +32,6 @@ from falconet.heads.boxes import (
 from falconet.heads.class_losses import cross_entropy, focal_loss
 from falconet.heads.nms_op import place_boxes, suppress_batch
 from falconet.heads.pyramid import FeaturePyramid
-from falconet.heads.ssdlite_layers import extra_map, map_predictor
 from falconet.layers import ConvNormActivation
 from falconet.layers.conv import PADDINGS
 
@@ -343,3 +342,24 @@ class SSDLiteHead(Head):
     ) -> list[dict[str, Any]]:
         """Return the boxes of each image in its pixels; see `place_boxes`."""
         return place_boxes(answer, image_sizes, input_size=input_size, content_sizes=content_sizes)
+
+
+def extra_map(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:
+    """1x1 to half the channels, then a 3x3 at stride 2: depthwise and 1x1, or full."""
+    thin = out_channels // 2
+    if not separable:
+        return nn.Sequential(layer(in_channels, thin), layer(thin, out_channels, 3, stride=2))
+    return nn.Sequential(
+        layer(in_channels, thin),
+        layer(thin, thin, 3, stride=2, groups=thin),
+        layer(thin, out_channels),
+    )
+
+
+def map_predictor(in_channels: int, out_channels: int, *, separable: bool, layer: Any) -> nn.Sequential:
+    """3x3 depthwise, then 1x1 with bias; or one full 3x3 with bias."""
+    if not separable:
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+    return nn.Sequential(
+        layer(in_channels, in_channels, 3, groups=in_channels), nn.Conv2d(in_channels, out_channels, 1)
+    )

@@ -37,7 +37,7 @@ from falconet.backbones.counting import atrous_surplus, multiply_adds, parameter
 from falconet.backbones.mobilenetv2 import InvertedResidual  # noqa: E402
 from falconet.core.errors import UserError  # noqa: E402
 from falconet.deploy.memory import Search, read_network  # noqa: E402
-from falconet.deploy.memory.section5 import PAPERS, one_channel_at_a_time, sliced_peak  # noqa: E402
+from falconet.deploy.memory.build import PAPERS, one_channel_at_a_time, sliced_peak  # noqa: E402
 from falconet.heads import DeepLabV3Head, LinearHead, SSDLiteHead  # noqa: E402
 
 SIGN = 'Written by `python tools/paper_tables.py --markdown`'

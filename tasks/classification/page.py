@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from falconet.datasets.again import picture_again
-from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.dataset import VisionDataset, picture_again
 from falconet.report.evidence.calibration import calibrate
 from falconet.report.evidence.intervals import ends_of, intervals
 from falconet.report.page.calibration import calibration_section

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from falconet.datasets.again import picture_again
 from falconet.datasets.annotations import Annotations
-from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.dataset import VisionDataset, picture_again
 from falconet.report.boxes import draw_boxes
 from falconet.report.evidence.calibration import calibrate
 from falconet.report.evidence.intervals import ends_of, intervals

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from falconet.datasets.again import picture_again
-from falconet.datasets.dataset import VisionDataset
+from falconet.datasets.dataset import VisionDataset, picture_again
 from falconet.datasets.formats.masks import voc_palette
 from falconet.heads.base import IGNORE
 from falconet.report.evidence.intervals import ends_of, intervals

@@ -23,13 +23,12 @@ from falconet.deploy.memory import (
     read_network,
 )
 from falconet.deploy.memory.arithmetic import unit_peak, unit_work
-from falconet.deploy.memory.build import build, run_unit
+from falconet.deploy.memory.build import build, one_channel_at_a_time, run_unit, sliced_peak
 from falconet.deploy.memory.geometry import reach
 from falconet.deploy.memory.live import live_peak
 from falconet.deploy.memory.network import sides
 from falconet.deploy.memory.packing import Lifetime, arena, lifetimes, packed
 from falconet.deploy.memory.plan import RULES, Rules, plain
-from falconet.deploy.memory.section5 import one_channel_at_a_time, sliced_peak
 from falconet.deploy.memory.steps import Shape, Steps
 from falconet.deploy.program import fold_norms
 
