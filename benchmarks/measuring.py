@@ -34,7 +34,7 @@ def time_training(
     from falconet import load_config, train
 
     ends: list[float] = []
-    inside: list[float] = []  # seconds in the model's train_step
+    inside: list[float] = []  # seconds in the loop's step
     in_loss: list[float] = []  # of those, seconds in the head's loss, forward only
     waiting: list[float] = []  # seconds waiting for the loader
 
@@ -55,7 +55,7 @@ def time_training(
             skip_float32(runner)
             loop, model = runner.train_loop, runner.model
             loader = loop.dataloader
-            model.train_step = timed(model.train_step, inside)
+            loop.step = timed(loop.step, inside)
             model.head.loss = timed(model.head.loss, in_loss)
 
             class TimedLoader:

@@ -161,9 +161,10 @@ class TrainLoop(EpochBasedTrainLoop):
         """Train on one batch, from a random state that depends on its position only."""
         self.skips.add(data_batch)
         seed_everything(self.runner.seed, self._iter, self.runner.rank)
+        batch = {**data_batch, 'batch_augment': self.batch_augment, 'teacher': self.teacher}
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=batch)
         try:
-            further = {'batch_augment': self.batch_augment, 'teacher': self.teacher}
-            super().run_iter(idx, {**data_batch, **further})  # type: ignore[arg-type]
+            losses = self.step(batch)
         except NonFiniteLossError as error:
             paths = [info.path for info in data_batch['infos']]
             shown = '\n  '.join(paths[:64]) + ('\n  ...' if len(paths) > 64 else '')
@@ -172,6 +173,25 @@ class TrainLoop(EpochBasedTrainLoop):
                 f'{self._epoch + 1}). {self._newest_checkpoint()} Lower the learning rate, add clip_grad, or '
                 f'look at the samples of this batch:\n  {shown}'
             ) from error
+
+        # mmengine's hooks step the schedule here, ours average the weights.
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=batch, outputs=losses)
+        self._iter += 1
+
+    def step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Update the weights by one batch; return its losses, 'loss' their sum.
+
+        Raises:
+            NonFiniteLossError: the sum is NaN or infinite; the weights are as they were.
+        """
+        model, optimiser = self.runner.bare_model, self.runner.optim_wrapper
+        # Autocast; while gradients accumulate, processes do not exchange them.
+        with optimiser.optim_context(self.runner.model):
+            losses = self.runner.model(**model.data_preprocessor(batch, True), mode='loss')
+        total, losses = model.parse_losses(losses)
+        # Backward, clip, step and zero, the last three once enough gradients are accumulated.
+        optimiser.update_params(total)
+        return losses
 
     def _newest_checkpoint(self) -> str:
         last = Path(self.runner.work_dir) / LAST

@@ -96,19 +96,9 @@ class VisionModel(Predicts, nn.Module):
         )
         self.to(memory_format=torch.channels_last)
 
-    # The next four are what mmengine asks of a model. Its own base class has them, too; to import that is to
-    # import all of torch's distributed training, seconds that every prediction would wait for.
-    def train_step(self, data: Mapping[str, Any], optim_wrapper: Any) -> dict[str, Tensor]:
-        """Take a step of the optimiser for a batch; return the losses."""
-        with optim_wrapper.optim_context(self):
-            losses = self(**self.data_preprocessor(data), mode='loss')
-        total, log = self.parse_losses(losses)
-        optim_wrapper.update_params(total)
-        return log
-
-    def val_step(self, data: Mapping[str, Any]) -> list[Any]:
-        """Return the results of a batch."""
-        return self(**self.data_preprocessor(data), mode='predict')
+    # mmengine's Runner asks whether a model has these; both steps stand in `engine.loops`. Its own base class
+    # has them, too; to import that is to import all of torch's distributed training, which takes seconds.
+    train_step = val_step = None
 
     def data_preprocessor(self, data: Any, training: bool = False) -> Any:
         """Return a batch on the model's device."""

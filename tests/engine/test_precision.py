@@ -218,7 +218,7 @@ def test_a_compiled_run_leaves_checkpoints_like_any_other(
 
     class Look(Hook):
         def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
-            steps.append('train_step' in vars(runner.model))  # where mmengine puts what it compiles
+            steps.append('train_step' in vars(runner.model))  # where mmengine would put what it compiles
 
     told = load_config(config, ['compile=True'])
     train(told, work_dir=str(tmp_path / 'compiled'), kernels='torch', hooks=[Look()])
