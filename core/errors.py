@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn
 
 LONGEST_NAME = 200  # letters of a path in a message
@@ -56,6 +57,7 @@ def run_command(command: Callable[[], None]) -> NoReturn:
 
 def _exit_code(command: Callable[[], None]) -> int:
     try:
+        _refuse_other_checkout()
         _refuse_empty(sys.argv[1:])
         command()
     except UserError as error:
@@ -91,6 +93,18 @@ def _of_the_machine(error: OSError | MemoryError) -> str:
         f'{where or "a file"} cannot be used: {error.strerror or error}. Is the name right, is there room, '
         'and may one read and write there? FALCONET_DEBUG=1 shows where it happened'
     )
+
+
+def _refuse_other_checkout() -> None:
+    """Raise UserError where a checkout's tool would run the code of another one that is installed."""
+    tool = getattr(sys.modules['__main__'], '__file__', None)
+    own = Path(tool or '').resolve().parent.parent / 'falconet'
+    used = Path(__file__).resolve().parents[1] / 'falconet'  # of a wheel there is none
+    if (own / '__init__.py').is_file() and own != used:
+        raise UserError(
+            f'{tool} would run the code in {used.parent}, which is installed, not its own: use the command '
+            f'falconet, or install {own.parent} (pip install -e)'
+        )
 
 
 def _refuse_empty(arguments: list[str]) -> None:

@@ -117,3 +117,19 @@ def test_a_mistake_ends_with_code_2_and_one_message(root: Path, tmp_path: Path, 
 )
 def test_more_mistakes_end_with_code_2(root: Path, tmp_path: Path, name: str) -> None:
     test_a_mistake_ends_with_code_2_and_one_message(root, tmp_path, name)
+
+
+def test_a_tool_of_one_checkout_never_runs_the_code_of_another(root: Path, tmp_path: Path) -> None:
+    for name in ('tools', 'falconet'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'falconet/__init__.py').touch()
+    (tmp_path / 'tools/train.py').write_text((root / 'tools/train.py').read_text())
+    done = subprocess.run(
+        [sys.executable, tmp_path / 'tools/train.py', 'linear_folder'],
+        env={**os.environ, 'PYTHONPATH': str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f'would run the code in {root}' in done.stderr
